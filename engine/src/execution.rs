@@ -1,0 +1,323 @@
+//! The state of one execution: the fold of its journal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::effect::Timeouts;
+use crate::entry::Outcome;
+use crate::id::{EventType, ExecutionId, Hash, TemplateRef, Token};
+use crate::message::{Failure, Millis};
+use crate::value::{Object, Value};
+
+/// Where an execution is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It takes events.
+    Running,
+    /// It records events and takes them when it is resumed.
+    Paused,
+    /// It reached a final state.
+    Done,
+    /// It cannot go on.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+    /// It was ended from outside without any of its own exit.
+    Terminated,
+}
+
+impl Status {
+    /// Whether nothing but results of committed work can change it any more.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Running | Self::Paused => false,
+            Self::Done | Self::Failed | Self::Cancelled | Self::Terminated => true,
+        }
+    }
+
+    /// The word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Terminated => "terminated",
+        }
+    }
+}
+
+/// An execution as its newest journal entry left it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Execution {
+    /// Its id.
+    pub id: ExecutionId,
+    /// The sequence of its newest entry; 0 before the first.
+    pub seq: u64,
+    /// The hash of that entry; [`Hash::ZERO`] before the first.
+    pub hash: Hash,
+    /// The time of that entry.
+    pub at: Millis,
+    /// The version it is pinned to; `None` before the first entry.
+    pub template: Option<TemplateRef>,
+    /// Where it is in its life.
+    pub status: Status,
+    /// The rest.
+    pub state: State,
+}
+
+impl Execution {
+    /// One that has no entry yet.
+    #[must_use]
+    pub fn unborn(id: ExecutionId) -> Self {
+        Self {
+            id,
+            seq: 0,
+            hash: Hash::ZERO,
+            at: 0,
+            template: None,
+            status: Status::Running,
+            state: State::default(),
+        }
+    }
+}
+
+/// What a journal entry carries as `state`. Serialises to the contract of DESIGN section 10.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Ids of the active leaf states, in document order.
+    pub configuration: Vec<Arc<str>>,
+    /// The data.
+    pub context: Object,
+    /// For each history state that was recorded: what it restores.
+    #[serde(default)]
+    pub history: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// Timers that are set.
+    #[serde(default)]
+    pub timers: BTreeMap<Token, Timer>,
+    /// Events recorded while paused.
+    #[serde(default)]
+    pub deferred: Vec<Value>,
+    /// The last event ids that were taken, oldest first.
+    #[serde(default)]
+    pub ids: Vec<TakenId>,
+    /// Tasks that are outstanding, those that wait for a retry included.
+    #[serde(default)]
+    pub tasks: BTreeMap<Token, Task>,
+    /// The last message taken of each input stream.
+    #[serde(default)]
+    pub taken: Taken,
+    /// For each sender, the last (entry, index) taken.
+    #[serde(default)]
+    pub senders: BTreeMap<Arc<str>, (u64, u64)>,
+    /// What needs a person: unhandled errors, by the place where they arose.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub incidents: BTreeMap<Token, Incident>,
+    /// The result, once done.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub output: Value,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ExecutionError>,
+}
+
+/// Generation and sequence of the last message taken, by input stream; `[0, 0]` before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Of PLED_EVENTS.
+    pub events: (u64, u64),
+    /// Of PLED_SIGNALS.
+    pub signals: (u64, u64),
+    /// Of PLED_TIMERS.
+    pub timers: (u64, u64),
+}
+
+/// An event id that was taken, with the answer that it got: `<16 hex>:<entry>:<outcome letter>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenId {
+    /// The first 8 bytes of the id's SHA-256.
+    pub hash: u64,
+    /// The entry that took it.
+    pub seq: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Serialize for TakenId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let letter = match self.outcome {
+            Outcome::Applied => 'a',
+            Outcome::Ignored => 'i',
+            Outcome::Deferred => 'd',
+            Outcome::Rejected => 'r',
+        };
+        serializer.collect_str(&format_args!("{:016x}:{}:{letter}", self.hash, self.seq))
+    }
+}
+
+impl<'de> Deserialize<'de> for TakenId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parsed = (|| {
+            let (hash, rest) = text.split_once(':')?;
+            let (seq, letter) = rest.split_once(':')?;
+            let outcome = match letter {
+                "a" => Outcome::Applied,
+                "i" => Outcome::Ignored,
+                "d" => Outcome::Deferred,
+                "r" => Outcome::Rejected,
+                _ => return None,
+            };
+            Some(Self {
+                hash: u64::from_str_radix(hash, 16).ok()?,
+                seq: seq.parse().ok()?,
+                outcome,
+            })
+        })();
+        parsed.ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no taken event id")))
+    }
+}
+
+/// A timer that is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timer {
+    /// When it is due.
+    pub due: Millis,
+    /// What it is for.
+    #[serde(flatten)]
+    pub purpose: TimerPurpose,
+}
+
+/// What a timer is for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TimerPurpose {
+    /// An `after` of an active state.
+    After {
+        /// The state's id.
+        state: Arc<str>,
+        /// The delay as the template names it; the event is `after.<delay>.<state>`.
+        delay: Arc<str>,
+    },
+    /// A delayed `send` or `raise`.
+    Send {
+        /// The id by which it can be cancelled or replaced.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<Arc<str>>,
+        /// For whom; `None` is the execution itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<ExecutionId>,
+        /// What happened.
+        event: EventType,
+        /// Its payload.
+        #[serde(default, skip_serializing_if = "Value::is_null")]
+        data: Value,
+    },
+    /// The next attempt of a task.
+    Retry {
+        /// The task.
+        task: Token,
+    },
+    /// A task's schedule-to-close.
+    Close {
+        /// The task.
+        task: Token,
+    },
+    /// A task's schedule-to-start.
+    Start {
+        /// The task.
+        task: Token,
+        /// The attempt that has to be picked up.
+        attempt: u32,
+    },
+}
+
+/// A task that is outstanding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The named work.
+    pub action: Arc<str>,
+    /// The queue, where it is not the action's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Arc<str>>,
+    /// The invocation that waits for it; `None` for fire-and-forget.
+    pub invocation: Option<Arc<str>>,
+    /// The id of the state whose `invoke` or action started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Arc<str>>,
+    /// The attempt that is outstanding or waits, from 1.
+    pub attempt: u32,
+    /// When the attempt that waits will be handed out; `None` when it was.
+    pub not_before: Option<Millis>,
+    /// When schedule-to-close ends.
+    pub deadline: Option<Millis>,
+    /// The arguments.
+    pub input: Value,
+    /// How it is retried; absent: one attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Time-outs.
+    #[serde(default, skip_serializing_if = "Timeouts::is_none")]
+    pub timeout: Timeouts,
+    /// Data for people.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub meta: Value,
+}
+
+/// How a task is retried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// All attempts, the first included.
+    pub max_attempts: u32,
+    /// The pause before the second attempt, in milliseconds.
+    #[serde(default = "initial_interval")]
+    pub initial_interval_ms: i64,
+    /// By what the pause grows from one attempt to the next.
+    #[serde(default = "backoff")]
+    pub backoff: f64,
+    /// The longest pause.
+    #[serde(default = "max_interval")]
+    pub max_interval_ms: i64,
+    /// Codes after which no further attempt is made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub non_retryable: Vec<Arc<str>>,
+}
+
+fn initial_interval() -> i64 {
+    1_000
+}
+
+fn backoff() -> f64 {
+    2.0
+}
+
+fn max_interval() -> i64 {
+    60_000
+}
+
+/// Something that needs a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// The event that nothing handled, `error.invoke.charge`.
+    pub event: Arc<str>,
+    /// When.
+    pub at: Millis,
+    /// What went wrong.
+    pub failure: Failure,
+}
+
+/// Why an execution failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionError {
+    /// `loop`, or the event that nothing handled.
+    pub code: Arc<str>,
+    /// For people.
+    pub message: String,
+}
