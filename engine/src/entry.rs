@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::canonical;
 use crate::effect::Effect;
 use crate::execution::{State, Status};
 use crate::id::{EventType, ExecutionId, Hash, TemplateRef, TemplateSelector, Token};
 use crate::message::{Millis, Source};
-use crate::value::Value;
+use crate::value::{Value, write_string};
 
 /// The version of this format, the field `v`.
 pub const FORMAT: u32 = 1;
@@ -39,6 +40,9 @@ pub struct JournalEntry {
     pub transitions: Vec<Transition>,
     /// What is to be done.
     pub effects: Vec<Effect>,
+    /// Lines for people (the action `log`), in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<Value>,
     /// The status after the step.
     pub status: Status,
     /// The stream sequence of the newest entry that carries the state, where this one does not.
@@ -125,4 +129,235 @@ pub struct Transition {
     pub to: Vec<Arc<str>>,
     /// How many microsteps it took.
     pub microsteps: u32,
+}
+
+impl JournalEntry {
+    /// Its RFC 8785 bytes, with `hash` as it stands.
+    ///
+    /// # Errors
+    /// If a number in it is beyond ±(2^53 - 1); no step makes one.
+    pub fn encode(&self) -> Result<Vec<u8>, canonical::Error> {
+        canonical::to_vec(self)
+    }
+
+    /// Reads a stored entry. What comes back is what its writer hashed: any altered bit is found.
+    ///
+    /// # Errors
+    /// If it is of another format, no entry, or altered: then it is not to be acted upon.
+    pub fn decode(bytes: &[u8]) -> Result<Self, InvalidEntry> {
+        let entry: Self =
+            serde_json::from_slice(bytes).map_err(|error| unreadable(bytes, &error))?;
+        if entry.v != FORMAT {
+            return Err(InvalidEntry::Format { found: entry.v });
+        }
+        let found = hash_of(bytes, entry.hash);
+        if found != Some(entry.hash) {
+            return Err(InvalidEntry::Hash { stated: entry.hash, found });
+        }
+        Ok(entry)
+    }
+
+    /// Whether `hash` is that of the entry as it stands.
+    #[must_use]
+    pub fn verify_hash(&self) -> bool {
+        self.encode().is_ok_and(|bytes| hash_of(&bytes, self.hash) == Some(self.hash))
+    }
+
+    /// Writes the entry with this form of its state, and sets its hash.
+    ///
+    /// The same bytes as [`Self::encode`] gives, without serialising the state again.
+    pub(crate) fn seal(&mut self, state: Option<&[u8]>) -> Result<Vec<u8>, canonical::Error> {
+        let mut out = Vec::with_capacity(1024 + state.map_or(0, <[u8]>::len));
+        member(&mut out, "at", &self.at)?;
+        member(&mut out, "base", &self.base)?;
+        member(&mut out, "causes", &self.causes)?;
+        member(&mut out, "effects", &self.effects)?;
+        member(&mut out, "engine", &self.engine)?;
+        member(&mut out, "epoch", &self.epoch)?;
+        member(&mut out, "execution", &self.execution)?;
+        let before = out.len();
+        member(&mut out, "hash", &self.hash)?;
+        let behind = out.len();
+        if !self.log.is_empty() {
+            member(&mut out, "log", &self.log)?;
+        }
+        member(&mut out, "prev", &self.prev)?;
+        member(&mut out, "seq", &self.seq)?;
+        if let Some(state) = state {
+            out.extend_from_slice(b",\"state\":");
+            out.extend_from_slice(state);
+        }
+        member(&mut out, "state_hash", &self.state_hash)?;
+        member(&mut out, "status", &self.status)?;
+        member(&mut out, "template", &self.template)?;
+        if let Some(hash) = &self.template_hash {
+            member(&mut out, "template_hash", hash)?;
+        }
+        member(&mut out, "transitions", &self.transitions)?;
+        member(&mut out, "v", &self.v)?;
+        member(&mut out, "worker", &self.worker)?;
+        out.push(b'}');
+        self.hash = Hash::of_parts(&[&out[..before], &out[behind..]]);
+        // The digits and the closing quote end the member.
+        out.splice(behind - 65..behind - 1, self.hash.to_string().into_bytes());
+        Ok(out)
+    }
+}
+
+/// Appends a member, with the brace or comma that comes before it.
+fn member<T: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    key: &str,
+    value: &T,
+) -> Result<(), canonical::Error> {
+    out.push(if out.is_empty() { b'{' } else { b',' });
+    write_string(key, out);
+    out.push(b':');
+    canonical::write(value, out)
+}
+
+/// The hash of stored bytes: of all but the member that states it, which is found by its text. No
+/// other place can hold that text, for it would be part of what is hashed.
+fn hash_of(bytes: &[u8], stated: Hash) -> Option<Hash> {
+    let member = format!(",\"hash\":\"{stated}\"");
+    let at = std::str::from_utf8(bytes).ok()?.find(&member)?;
+    Some(Hash::of_parts(&[&bytes[..at], &bytes[at + member.len()..]]))
+}
+
+/// Why bytes could not be read: a later format may have other fields.
+fn unreadable(bytes: &[u8], error: &serde_json::Error) -> InvalidEntry {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    match serde_json::from_slice::<Version>(bytes) {
+        Ok(Version { v }) if v != FORMAT => InvalidEntry::Format { found: v },
+        Ok(_) | Err(_) => InvalidEntry::Malformed(error.to_string()),
+    }
+}
+
+/// Stored bytes are no journal entry to act upon.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEntry {
+    /// It was written by a later engine: leave it alone.
+    #[error("an entry of format {found}; this engine reads format {FORMAT}")]
+    Format {
+        /// Its `v`.
+        found: u32,
+    },
+    /// It is no entry at all.
+    #[error("no journal entry: {0}")]
+    Malformed(String),
+    /// It is not what its writer hashed.
+    #[error("the entry is altered: it states the hash {stated}, its bytes have {}", match found {
+        Some(hash) => hash.to_string(),
+        None => "no place for it".to_owned(),
+    })]
+    Hash {
+        /// What it states.
+        stated: Hash,
+        /// What its bytes give, where the statement was found in them.
+        found: Option<Hash>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::effect::EffectKind;
+
+    fn entry() -> JournalEntry {
+        let state = State {
+            configuration: vec!["charging".into()],
+            senders: BTreeMap::from([("order-41".into(), (9, 1))]),
+            ..State::default()
+        };
+        JournalEntry {
+            v: FORMAT,
+            execution: "order-42".parse().unwrap(),
+            seq: 7,
+            template: "order@3".parse().unwrap(),
+            template_hash: None,
+            at: 1_764_000_000_123,
+            prev: Hash::of(b"6"),
+            hash: Hash::ZERO,
+            causes: vec![Cause {
+                stream: Source::Events,
+                generation: 1,
+                stream_seq: 1234,
+                id: Some("a\"b".into()),
+                cause_type: "PAY".parse().unwrap(),
+                data: Value::parse(br#"{"hash":"x","n":1e20}"#).unwrap(),
+                time: 1_764_000_000_120,
+                reply: None,
+                outcome: Outcome::Applied,
+                error: None,
+                origin: None,
+                start: None,
+                token: None,
+                attempt: None,
+                sender: Some(("rules-3".into(), 8, 0)),
+            }],
+            transitions: vec![Transition {
+                event: "PAY".into(),
+                from: vec!["charging".into()],
+                to: vec!["charging".into()],
+                microsteps: 1,
+            }],
+            effects: vec![Effect {
+                id: "order-42/7/0".into(),
+                kind: EffectKind::TimerSet { timer: "7-0".parse().unwrap(), due: 5 },
+            }],
+            log: vec![Value::from("a line")],
+            status: Status::Running,
+            base: None,
+            state_hash: Hash::of(&canonical::to_vec(&state).unwrap()),
+            state: Some(state),
+            engine: crate::SEMANTICS.into(),
+            worker: "w1".into(),
+            epoch: 17,
+        }
+    }
+
+    #[test]
+    fn a_sealed_entry_is_its_rfc_8785_form_and_is_read_back_equal() {
+        for state in [true, false] {
+            let mut entry = entry();
+            if !state {
+                (entry.state, entry.base, entry.log) = (None, Some(99), Vec::new());
+                entry.template_hash = Some(Hash::of(b"source"));
+            }
+            let state = entry.state.as_ref().map(|state| canonical::to_vec(state).unwrap());
+
+            let bytes = entry.seal(state.as_deref()).unwrap();
+
+            assert_eq!(bytes, entry.encode().unwrap());
+            let value: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(bytes, value.to_canonical());
+            assert_eq!(JournalEntry::decode(&bytes).unwrap(), entry);
+            assert!(entry.verify_hash());
+        }
+    }
+
+    #[test]
+    fn every_altered_bit_is_found() {
+        let mut entry = entry();
+        let state = canonical::to_vec(entry.state.as_ref().unwrap()).unwrap();
+        let mut bytes = entry.seal(Some(&state)).unwrap();
+
+        for at in 0..bytes.len() * 8 {
+            bytes[at / 8] ^= 1 << (at % 8);
+            assert!(JournalEntry::decode(&bytes).is_err(), "bit {at} of {bytes:?}");
+            bytes[at / 8] ^= 1 << (at % 8);
+        }
+    }
+
+    #[test]
+    fn an_entry_of_a_later_format_is_told_from_rubbish() {
+        let later = JournalEntry::decode(br#"{"v":2,"news":true}"#);
+        assert_eq!(later, Err(InvalidEntry::Format { found: 2 }));
+        assert!(matches!(JournalEntry::decode(b"{}"), Err(InvalidEntry::Malformed(_))));
+    }
 }

@@ -116,6 +116,9 @@ pub struct State {
     /// For each sender, the last (entry, index) taken.
     #[serde(default)]
     pub senders: BTreeMap<Arc<str>, (u64, u64)>,
+    /// The message that started it: what came before it never reached this execution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born: Option<Born>,
     /// What needs a person: unhandled errors, by the place where they arose.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub incidents: BTreeMap<Token, Incident>,
@@ -137,6 +140,19 @@ pub struct Taken {
     /// Of PLED_TIMERS.
     pub timers: (u64, u64),
 }
+
+/// The event that started an execution, written `[generation, sequence, time, outcome]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Born(
+    /// The generation of PLED_EVENTS.
+    pub u64,
+    /// Its sequence there.
+    pub u64,
+    /// Its time.
+    pub Millis,
+    /// What became of it, the answer to its repeats.
+    pub Outcome,
+);
 
 /// An event id that was taken, with the answer that it got: `<16 hex>:<entry>:<outcome letter>`.
 #[derive(Clone, Debug, PartialEq, Eq)]

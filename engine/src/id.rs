@@ -252,6 +252,16 @@ impl Hash {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The SHA-256 of these bytes one after the other.
+    #[must_use]
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update(part);
+        }
+        Self(digest.finalize().into())
+    }
+
     /// The raw bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

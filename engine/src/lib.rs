@@ -6,6 +6,7 @@
 //! protocol around it, as a state machine that the async shell in `workers/` drives.
 #![warn(missing_docs)]
 
+pub mod canonical;
 pub mod effect;
 pub mod entry;
 pub mod execution;

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::canonical;
 use crate::entry::{JournalEntry, Outcome};
 use crate::execution::Execution;
+use crate::id::Hash;
+use crate::json::INTEGER_MAX;
 
 /// What became of one message that was given to a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +45,11 @@ pub struct Step {
 }
 
 /// An entry that is not sealed yet: all but `prev`, `hash`, `base`, `worker` and `epoch`.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
-    // private
+    /// Without state; `state_hash`, `base`, `hash`, `worker` and `epoch` are set by the sealing.
+    entry: JournalEntry,
+    after: Execution,
 }
 
 /// Who writes an entry.
@@ -65,4 +70,46 @@ pub struct Sealed {
     pub bytes: Arc<[u8]>,
     /// The execution after it.
     pub after: Execution,
+}
+
+/// The largest state, in bytes of its RFC 8785 form, that stands in every entry.
+pub const INLINE_BYTES_MAX: usize = 4096;
+
+/// Every how many entries one carries the state however large it is.
+pub const BASE_EVERY: u64 = 64;
+
+impl Draft {
+    /// The execution as the step leaves it, its `hash` still that of the entry before.
+    #[must_use]
+    pub fn after(&self) -> &Execution {
+        &self.after
+    }
+
+    /// Makes the entry that `writer` is to write.
+    ///
+    /// `base` is the stream sequence of the newest entry that carries the state; it is named
+    /// instead of the state where that is large, but not in every [`BASE_EVERY`]th entry.
+    ///
+    /// # Panics
+    /// Never: a step takes no number that has no canonical form.
+    #[must_use]
+    pub fn seal(self, writer: &Writer, base: Option<u64>) -> Sealed {
+        let Self { mut entry, mut after } = self;
+        let state = canonical::to_vec(&after.state).expect("a state of exact numbers");
+        entry.state_hash = Hash::of(&state);
+        let small = state.len() <= INLINE_BYTES_MAX || entry.seq.is_multiple_of(BASE_EVERY);
+        entry.base = base.filter(|base| !small && exact(*base));
+        entry.worker = writer.worker.clone();
+        entry.epoch = if exact(writer.epoch) { writer.epoch } else { 0 };
+        let inline = entry.base.is_none();
+        let bytes = entry.seal(inline.then_some(&*state)).expect("an entry of exact numbers");
+        entry.state = inline.then(|| after.state.clone());
+        after.hash = entry.hash;
+        Sealed { entry, bytes: bytes.into(), after }
+    }
+}
+
+/// Whether JSON carries the number exactly.
+fn exact(number: u64) -> bool {
+    i64::try_from(number).is_ok_and(|number| number <= INTEGER_MAX)
 }

@@ -481,12 +481,15 @@ impl<'de> Visitor<'de> for ValueVisitor {
         if (-INTEGER_MAX..=INTEGER_MAX).contains(&int) {
             Ok(Value::Int(int))
         } else {
-            Err(E::custom("an integer beyond 2^53 - 1 is not exact in JSON: carry it as a string"))
+            large_float(&int.to_string())
         }
     }
 
     fn visit_u64<E: de::Error>(self, int: u64) -> Result<Value, E> {
-        self.visit_i64(i64::try_from(int).unwrap_or(i64::MAX))
+        match i64::try_from(int) {
+            Ok(int) => self.visit_i64(int),
+            Err(_) => large_float(&int.to_string()),
+        }
     }
 
     fn visit_f64<E: de::Error>(self, float: f64) -> Result<Value, E> {
@@ -517,6 +520,17 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Object::from_members(members)
             .map(Value::Object)
             .map_err(|key| de::Error::custom(format!("the key {key:?} stands twice")))
+    }
+}
+
+/// A float beyond ±(2^53 - 1) that is written without a point, as RFC 8785 writes those up to 1e21:
+/// what was stored must be read again. Digits that no float has are refused.
+fn large_float<E: de::Error>(digits: &str) -> Result<Value, E> {
+    let float = digits.parse().unwrap_or(f64::NAN);
+    if float.is_finite() && ryu_js::Buffer::new().format_finite(float) == digits {
+        Ok(Value::Float(float))
+    } else {
+        Err(E::custom("an integer beyond 2^53 - 1 is not exact in JSON: carry it as a string"))
     }
 }
 
@@ -571,6 +585,16 @@ mod tests {
         assert!(Value::parse(deep.as_bytes()).unwrap_err().reason.contains("deeper"));
         let error = Value::parse(b"{\n  \"a\": tru\n}").unwrap_err();
         assert_eq!((error.line, error.column), (2, 8));
+    }
+
+    #[test]
+    fn serde_reads_every_float_back_that_was_written_in_canonical_form() {
+        for float in [9_007_199_254_740_992.0, -1e16, 2_f64.powi(63), 1.8e19, 1e20, 1e21, 1.5] {
+            let value = Value::from_f64(float).unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&value.to_canonical()).unwrap(), value);
+        }
+        assert!(serde_json::from_str::<Value>("9007199254740993").is_err());
+        assert!(serde_json::from_str::<Value>("9223372036854775808").is_err());
     }
 
     #[test]
