@@ -1,10 +1,14 @@
 //! What is wrong with a template, and where.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::json::line_and_column;
+
+/// How many errors of one text are kept: a person reads no more, and what is suggested for each
+/// costs a look at all names.
+const ERRORS_MAX: usize = 100;
 
 /// One finding about a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +53,7 @@ impl fmt::Display for InvalidTemplate {
 pub struct Findings {
     pointer: String,
     found: Vec<Diagnostic>,
+    count: usize,
 }
 
 impl Findings {
@@ -56,23 +61,20 @@ impl Findings {
     /// index.
     pub fn at<T>(&mut self, key: impl fmt::Display, inner: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.pointer.len();
-        let escaped = key.to_string().replace('~', "~0").replace('/', "~1");
-        self.pointer.push('/');
-        self.pointer.push_str(&escaped);
+        let _ = write!(self.pointer, "/{key}");
+        if self.pointer[length + 1..].contains(['~', '/']) {
+            let escaped = self.pointer[length + 1..].replace('~', "~0").replace('/', "~1");
+            self.pointer.truncate(length + 1);
+            self.pointer.push_str(&escaped);
+        }
         let result = inner(self);
         self.pointer.truncate(length);
         result
     }
 
-    /// Records an error at the present pointer.
+    /// Records an error at the present pointer. Beyond the first hundred they are only counted.
     pub fn error(&mut self, code: &'static str, span: &Range<usize>, message: impl Into<String>) {
-        self.found.push(Diagnostic {
-            code,
-            pointer: self.pointer.clone(),
-            span: span.clone(),
-            message: message.into(),
-            help: None,
-        });
+        self.record(code, span, message.into(), None);
     }
 
     /// Records an error with advice.
@@ -83,10 +85,44 @@ impl Findings {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.error(code, span, message);
-        if let Some(last) = self.found.last_mut() {
-            last.help = Some(help.into());
+        self.record(code, span, message.into(), Some(help.into()));
+    }
+
+    /// Records an error with advice, if there is any.
+    pub fn report(
+        &mut self,
+        code: &'static str,
+        span: &Range<usize>,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.record(code, span, message.into(), help);
+    }
+
+    fn record(
+        &mut self,
+        code: &'static str,
+        span: &Range<usize>,
+        message: String,
+        help: Option<String>,
+    ) {
+        self.count += 1;
+        if self.found.len() < ERRORS_MAX {
+            let pointer = self.pointer.clone();
+            self.found.push(Diagnostic { code, pointer, span: span.clone(), message, help });
         }
+    }
+
+    /// How many errors were recorded, those included that were only counted.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether further errors are only counted, so that advice for them is not worth its cost.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.found.len() >= ERRORS_MAX
     }
 
     /// The pointer to where the reader is.

@@ -32,6 +32,17 @@ pub enum Kind {
     Object(Vec<Member>),
 }
 
+/// A text is not JSON, and where in its structure that shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// JSON pointer to the value, or for a repeated key to the member, that could not be read.
+    pub pointer: String,
+    /// Whether a key stands twice in its object.
+    pub repeated_key: bool,
+    /// What is wrong, and its place in the text.
+    pub error: InvalidJson,
+}
+
 /// A member of an object.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -49,44 +60,57 @@ impl Node {
     /// # Errors
     /// If it is not JSON that [`crate::json`] accepts, or repeats a key.
     pub fn parse(text: &str) -> Result<Self, InvalidJson> {
+        Self::read(text).map_err(|unreadable| unreadable.error)
+    }
+
+    /// As [`Self::parse`], telling also where in the structure reading ended.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn read(text: &str) -> Result<Self, Unreadable> {
         let mut scanner = Scanner::new(text);
-        let node = Self::scan(&mut scanner, 0)?;
-        scanner.end()?;
+        let node = Self::scan(&mut scanner, 0).map_err(Broken::into_unreadable)?;
+        scanner.end().map_err(|error| Broken::from(error).into_unreadable())?;
         Ok(node)
     }
 
-    fn scan(scanner: &mut Scanner<'_>, depth: usize) -> Result<Self, InvalidJson> {
+    fn scan(scanner: &mut Scanner<'_>, depth: usize) -> Result<Self, Broken> {
         if depth > DEPTH_MAX {
-            return Err(scanner.fail(&format!("nested deeper than {DEPTH_MAX}")));
+            return Err(scanner.fail(&format!("nested deeper than {DEPTH_MAX}")).into());
         }
         let start = scanner.offset();
         let kind = match scanner.peek() {
             Some(b'{') => Kind::Object(Self::scan_members(scanner, depth)?),
-            Some(b'[') => {
-                scanner.expect(b'[')?;
-                let mut elements = Vec::new();
-                if !scanner.take(b']') {
-                    loop {
-                        elements.push(Self::scan(scanner, depth + 1)?);
-                        if !scanner.take(b',') {
-                            break;
-                        }
-                    }
-                    scanner.expect(b']')?;
-                }
-                Kind::Array(elements)
-            }
+            Some(b'[') => Kind::Array(Self::scan_elements(scanner, depth)?),
             Some(b'"') => Kind::String(scanner.string()?.into()),
             Some(b't') => scanner.word("true").map(|()| Kind::Bool(true))?,
             Some(b'f') => scanner.word("false").map(|()| Kind::Bool(false))?,
             Some(b'n') => scanner.word("null").map(|()| Kind::Null)?,
             Some(_) => Kind::Number(scanner.number()?),
-            None => return Err(scanner.fail("the text ends where a value was expected")),
+            None => return Err(scanner.fail("the text ends where a value was expected").into()),
         };
         Ok(Self { kind, span: start..scanner.position() })
     }
 
-    fn scan_members(scanner: &mut Scanner<'_>, depth: usize) -> Result<Vec<Member>, InvalidJson> {
+    fn scan_elements(scanner: &mut Scanner<'_>, depth: usize) -> Result<Vec<Self>, Broken> {
+        scanner.expect(b'[')?;
+        let mut elements = Vec::new();
+        if scanner.take(b']') {
+            return Ok(elements);
+        }
+        loop {
+            let element = Self::scan(scanner, depth + 1)
+                .map_err(|broken| broken.inside(&elements.len().to_string()))?;
+            elements.push(element);
+            if !scanner.take(b',') {
+                break;
+            }
+        }
+        scanner.expect(b']')?;
+        Ok(elements)
+    }
+
+    fn scan_members(scanner: &mut Scanner<'_>, depth: usize) -> Result<Vec<Member>, Broken> {
         scanner.expect(b'{')?;
         let mut members: Vec<Member> = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
@@ -98,10 +122,13 @@ impl Node {
             let key: Arc<str> = scanner.string()?.into();
             let key_span = start..scanner.position();
             if !seen.insert(key.clone()) {
-                return Err(scanner.fail_at(start, &format!("the key {key:?} stands twice")));
+                let error = scanner.fail_at(start, &format!("the key {key:?} stands twice"));
+                let broken = Broken { repeated_key: true, ..Broken::from(error) };
+                return Err(broken.inside(&key));
             }
             scanner.expect(b':')?;
-            members.push(Member { key, key_span, value: Self::scan(scanner, depth + 1)? });
+            let value = Self::scan(scanner, depth + 1).map_err(|broken| broken.inside(&key))?;
+            members.push(Member { key, key_span, value });
             if !scanner.take(b',') {
                 break;
             }
@@ -163,5 +190,31 @@ impl Node {
                     .collect::<Object>(),
             ),
         }
+    }
+}
+
+/// An error on its way up, collecting the steps to its place, the innermost first.
+struct Broken {
+    error: Box<InvalidJson>,
+    repeated_key: bool,
+    steps: Vec<String>,
+}
+
+impl From<InvalidJson> for Broken {
+    fn from(error: InvalidJson) -> Self {
+        Self { error: Box::new(error), repeated_key: false, steps: Vec::new() }
+    }
+}
+
+impl Broken {
+    fn inside(mut self, step: &str) -> Self {
+        self.steps.push(step.replace('~', "~0").replace('/', "~1"));
+        self
+    }
+
+    fn into_unreadable(self) -> Unreadable {
+        let pointer =
+            self.steps.iter().rev().fold(String::new(), |pointer, step| pointer + "/" + step);
+        Unreadable { pointer, repeated_key: self.repeated_key, error: *self.error }
     }
 }

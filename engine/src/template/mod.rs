@@ -1,15 +1,27 @@
 //! Templates: read in document order, checked, and compiled to what a step looks up.
 
+mod action;
+pub mod code;
+mod compile;
 pub mod diagnostic;
 pub mod document;
+mod invoke;
+mod look_up;
+mod name;
+mod outline;
+mod parse;
+mod reader;
+mod rules;
+mod suggest;
+mod transition;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::effect::Timeouts;
 use crate::execution::Retry;
 use crate::expression::{Expression, Mapping};
-use crate::id::{Hash, TemplateName, TemplateRef};
+use crate::id::{EventType, Hash, TemplateName, TemplateRef};
 use crate::value::{Object, Value};
 
 pub use diagnostic::{Diagnostic, InvalidTemplate};
@@ -17,6 +29,9 @@ pub use diagnostic::{Diagnostic, InvalidTemplate};
 /// The place of a state in document order (pre-order over `states` in source text order); 0 is the
 /// root.
 pub type StateIndex = u32;
+
+/// The longest delay, time-out or pause in milliseconds: a hundred years.
+pub const DELAY_MS_MAX: i64 = 3_155_760_000_000;
 
 /// A compiled template version. Made by [`Template::parse`] only, so it is always valid.
 #[derive(Debug)]
@@ -45,6 +60,32 @@ pub struct Template {
     pub on_error: OnError,
     /// Bounds.
     pub limits: Limits,
+    /// Events that the template declares.
+    pub events: BTreeMap<Arc<str>, EventDeclaration>,
+    transitions: u32,
+    invocations: BTreeMap<Arc<str>, (StateIndex, usize)>,
+    queues: Vec<Queue>,
+    children: Vec<TemplateRef>,
+}
+
+/// What a template says about an event (field `events`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventDeclaration {
+    /// JSON Schema 2020-12 of the event's data, as it was written.
+    pub schema: Option<Value>,
+    /// For people.
+    pub description: Option<Arc<str>>,
+}
+
+/// A queue that a template hands tasks to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The actions whose tasks go to it.
+    pub actions: BTreeSet<Arc<str>>,
+    /// The time between two signs of life that the template asks of its workers.
+    pub heartbeat_ms: Option<i64>,
 }
 
 /// What an unhandled `error.*` does (R14).
@@ -331,6 +372,8 @@ pub struct TaskOptions {
     pub timeout: Timeouts,
     /// Data for people.
     pub meta: Value,
+    /// The name that an action in a list was given.
+    pub id: Option<Arc<str>>,
 }
 
 /// A rule of the ingest door (TEMPLATE section 4).
@@ -351,33 +394,10 @@ pub struct Rule {
 pub struct Emit {
     /// The execution it is for.
     pub key: Expression,
-    /// The event's type.
-    pub event: Arc<str>,
+    /// The event's type; `pled.init` for a start.
+    pub event: EventType,
     /// Its payload; without: the raw event's.
     pub data: Option<Mapping>,
     /// Whether it starts the execution.
     pub start: bool,
-}
-
-impl Template {
-    /// `name@version`
-    #[must_use]
-    pub fn reference(&self) -> TemplateRef {
-        TemplateRef { name: self.name.clone(), version: self.version }
-    }
-
-    /// Whether `state` is a proper descendant of `ancestor`.
-    #[must_use]
-    pub fn is_descendant(&self, state: StateIndex, ancestor: StateIndex) -> bool {
-        ancestor < state && state <= self.state(ancestor).last
-    }
-
-    /// The state at `index`.
-    ///
-    /// # Panics
-    /// If the index is not of this template.
-    #[must_use]
-    pub fn state(&self, index: StateIndex) -> &State {
-        &self.states[usize::try_from(index).unwrap_or(usize::MAX)]
-    }
 }
