@@ -1,1 +1,3 @@
-//! PLED.
+//! PLED's workers: the async shells around the pure core.
+
+pub mod action;
