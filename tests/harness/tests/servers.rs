@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use async_nats::jetstream::{self, stream};
-use pled_harness::{NatsOptions, NatsServer, Port, wait_until};
+use pled_harness::async_nats::jetstream::{self, stream};
+use pled_harness::{NatsOptions, NatsServer, Port, async_nats, wait_until};
 
 #[tokio::test]
 async fn a_killed_server_comes_back_at_the_same_address_with_its_streams() {
