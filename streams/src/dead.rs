@@ -1,0 +1,222 @@
+//! PLED_DEAD: what was set aside, each with its cause, as it was stored.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use pled_engine::id::ExecutionId;
+use pled_engine::message::{Millis, Source};
+use pled_engine::partition::{DeadReason, Published};
+
+use crate::codec::Stored;
+use crate::connection::Nats;
+use crate::publish::{Publication, set_header};
+use crate::read::{ReadError, at_from_leader, next_direct};
+use crate::subject::{DEAD_DETAIL, DEAD_SUBJECT, DEAD_TIME, StreamKind};
+
+/// A message that is to be set aside.
+#[derive(Clone, Debug)]
+pub struct DeadRecord {
+    /// Why.
+    pub reason: DeadReason,
+    /// What is wrong, for people.
+    pub detail: String,
+    /// For whom it was.
+    pub execution: Option<ExecutionId>,
+    /// The stream it came by: `events`, `signals`, `timers`, `ingest`.
+    pub stream: String,
+    /// That stream's generation.
+    pub generation: u64,
+    /// Its sequence there.
+    pub stream_seq: u64,
+    /// The subject under which it was stored.
+    pub subject: String,
+    /// When it was stored.
+    pub time: Millis,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// Sets a message aside, expecting that its subject is empty: a conflict means that it is there.
+pub fn set_aside(
+    nats: &Nats,
+    record: DeadRecord,
+) -> impl Future<Output = Published> + Send + 'static + use<> {
+    let mut headers = HeaderMap::new();
+    // What the server reads of a message must not take effect once more.
+    let kept = record.headers.iter().filter(|(name, _)| {
+        let name: &str = name.as_ref();
+        !name.starts_with("Nats-")
+    });
+    for (name, header_values) in kept {
+        for value in header_values {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    set_header(&mut headers, DEAD_DETAIL, &shortened(&record.detail));
+    set_header(&mut headers, DEAD_SUBJECT, &record.subject);
+    set_header(&mut headers, DEAD_TIME, &record.time.to_string());
+    let subject = nats.names().dead(
+        record.reason,
+        record.execution.as_ref(),
+        &record.stream,
+        record.generation,
+        record.stream_seq,
+    );
+    nats.publisher(StreamKind::Dead).publish(Publication {
+        subject,
+        headers,
+        payload: record.payload,
+        expected: Some(0),
+    })
+}
+
+/// What [`pled_engine::partition::Publish::Dead`] says.
+#[derive(Clone, Debug)]
+pub struct DeadStored {
+    /// Why.
+    pub reason: DeadReason,
+    /// What is wrong, for people.
+    pub detail: String,
+    /// For whom it was.
+    pub execution: Option<ExecutionId>,
+    /// The stream it came by.
+    pub source: Source,
+    /// That stream's generation.
+    pub generation: u64,
+    /// Its sequence there.
+    pub stream_seq: u64,
+}
+
+/// Sets aside a message that an input stream holds, with its headers and payload. One that is not
+/// there any more is recorded empty. Without an answer from the stream: [`Published::Unknown`].
+pub async fn set_aside_stored(nats: &Nats, dead: DeadStored) -> Published {
+    let Some(kind) = StreamKind::of(dead.source) else {
+        return Published::Refused("no stream holds sends to oneself".into());
+    };
+    let stored = match at_from_leader(nats, kind, dead.stream_seq).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::debug!(%error, "a message that is set aside could not be read");
+            return Published::Unknown;
+        }
+    };
+    let stored = stored.unwrap_or_else(|| Stored {
+        subject: String::new(),
+        headers: None,
+        payload: Bytes::new(),
+        stream_seq: dead.stream_seq,
+        time: 0,
+        pending: 0,
+    });
+    let stream = nats.names().stream(kind);
+    let record = DeadRecord {
+        reason: dead.reason,
+        detail: dead.detail,
+        execution: dead.execution,
+        stream: stream.rsplit('_').next().unwrap_or(stream).to_ascii_lowercase(),
+        generation: dead.generation,
+        stream_seq: dead.stream_seq,
+        subject: stored.subject,
+        time: stored.time,
+        headers: stored.headers.unwrap_or_default(),
+        payload: stored.payload,
+    };
+    set_aside(nats, record).await
+}
+
+/// A record of PLED_DEAD.
+#[derive(Clone, Debug)]
+pub struct Dead {
+    /// Its sequence in PLED_DEAD.
+    pub seq: u64,
+    /// When it was set aside.
+    pub time: Millis,
+    /// The folder: a [`DeadReason`] in words.
+    pub reason: String,
+    /// For whom it was.
+    pub execution: Option<ExecutionId>,
+    /// The stream it came by, its generation and sequence: `events-1-123`.
+    pub origin: String,
+    /// What is wrong, for people.
+    pub detail: String,
+    /// The subject under which it was stored.
+    pub subject: String,
+    /// When it was stored.
+    pub stored_at: Millis,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// The first records, oldest first, at most `limit`.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn list(nats: &Nats, limit: usize) -> Result<Vec<Dead>, ReadError> {
+    list_after(nats, 0, limit).await
+}
+
+/// The records after the sequence `after` of PLED_DEAD, oldest first, at most `limit`.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn list_after(nats: &Nats, after: u64, limit: usize) -> Result<Vec<Dead>, ReadError> {
+    let filter = format!("{}.dead.>", nats.names().prefix());
+    let mut records = Vec::new();
+    let mut next = after + 1;
+    while records.len() < limit {
+        let stored = next_direct(nats, StreamKind::Dead, &filter, next).await?;
+        let Some(stored) = stored else { break };
+        next = stored.stream_seq + 1;
+        records.extend(record(nats, stored));
+    }
+    Ok(records)
+}
+
+/// The record at a sequence of PLED_DEAD.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn get(nats: &Nats, seq: u64) -> Result<Option<Dead>, ReadError> {
+    let stored = at_from_leader(nats, StreamKind::Dead, seq).await?;
+    Ok(stored.and_then(|stored| record(nats, stored)))
+}
+
+/// Drops a record. `false`: it was not there.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn drop_record(nats: &Nats, seq: u64) -> Result<bool, ReadError> {
+    match nats.stream(StreamKind::Dead).delete_message(seq).await {
+        Ok(dropped) => Ok(dropped),
+        Err(_) if get(nats, seq).await?.is_none() => Ok(false),
+        Err(error) => Err(ReadError::unavailable(format!("the record {seq}"), error)),
+    }
+}
+
+fn record(nats: &Nats, stored: Stored) -> Option<Dead> {
+    let words = nats.names().words(&stored.subject)?;
+    let [_, reason, execution, origin] = words[..] else {
+        return None;
+    };
+    let header = |name: &'static str| stored.header(name).unwrap_or_default().to_owned();
+    Some(Dead {
+        seq: stored.stream_seq,
+        time: stored.time,
+        reason: reason.to_owned(),
+        execution: execution.parse().ok().filter(|_| execution != "_"),
+        origin: origin.to_owned(),
+        detail: header(DEAD_DETAIL),
+        subject: header(DEAD_SUBJECT),
+        stored_at: header(DEAD_TIME).parse().unwrap_or_default(),
+        payload: stored.payload.clone(),
+        headers: stored.headers.unwrap_or_default(),
+    })
+}
+
+fn shortened(detail: &str) -> String {
+    const CHARACTERS: usize = 1_000;
+    detail.chars().take(CHARACTERS).collect()
+}
