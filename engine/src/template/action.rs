@@ -37,7 +37,7 @@ impl Compiler<'_, '_> {
             findings.error_with_help(
                 code::KIND,
                 &node.span,
-                "an action is an object",
+                "an action must be an object, not a string",
                 format!("write {{\"type\": {:?}}}", cut(name)),
             );
             return None;
@@ -82,7 +82,9 @@ impl Compiler<'_, '_> {
         });
         if let (Some(_), Some(node)) = (fields.get("delay_ms"), fields.get("delay")) {
             let message = "`delay_ms` and `delay` both say how long to wait";
-            findings.error(code::CONTRADICTION, &node.span, message);
+            findings.at("delay", |findings| {
+                findings.error(code::CONTRADICTION, &node.span, message);
+            });
         }
         let millis = fields.read("delay_ms", findings, delay);
         send_spec(&fields, None, named.or(millis), findings)
@@ -124,7 +126,7 @@ impl Compiler<'_, '_> {
     fn spawn(&mut self, node: &Node, findings: &mut Findings) -> Option<ActionKind> {
         let known = ["id", "template", "input", "parent_close"];
         let fields = Fields::of(node, "`params` of `spawn`", &known, findings)?;
-        let id = fields.require("id", findings, name::id);
+        let id = fields.require("id", findings, |node, findings| self.spawned_id(node, findings));
         let template: Option<TemplateRef> =
             fields.require("template", findings, |node, findings| {
                 name::template_ref(&string(node, findings)?, &node.span, findings)
@@ -141,6 +143,25 @@ impl Compiler<'_, '_> {
             input: input.unwrap_or_else(|| Mapping::constant(Value::Null)),
             abandon: abandon.unwrap_or(false),
         })
+    }
+
+    /// The id of a spawned child. Several `spawn` may have the same, but none that of an
+    /// invocation, since their results could not be told apart.
+    fn spawned_id(&mut self, node: &Node, findings: &mut Findings) -> Option<Arc<str>> {
+        let id = name::id(node, findings)?;
+        if let Some((state, _)) = self.invocations.get(&id) {
+            findings.error_with_help(
+                code::REPEATED_ID,
+                &node.span,
+                format!("an invocation has the id {:?} already", cut(&id)),
+                format!(
+                    "it stands in {}; results are told apart by it",
+                    self.outline.pointer(*state)
+                ),
+            );
+        }
+        self.spawned.entry(id.clone()).or_insert_with(|| findings.pointer().into());
+        Some(id)
     }
 
     fn custom(
@@ -250,7 +271,7 @@ fn text_or_expression(node: &Node, findings: &mut Findings) -> Option<Mapping> {
         Kind::String(text) => Some(Mapping::constant(Value::String(text.clone()))),
         Kind::Object(members) if members.len() == 1 => mapping(node, CONTEXT, findings),
         Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Array(_) | Kind::Object(_) => {
-            wrong_kind(node, "a string or an expression is expected", findings);
+            wrong_kind(node, "this must be a string or an expression", findings);
             None
         }
     }

@@ -1,7 +1,6 @@
 //! Invocations, and how tasks are handed out.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::compile::{CONTEXT, Compiler, expression, mapping};
@@ -103,25 +102,21 @@ impl Compiler<'_, '_> {
     ) -> Arc<str> {
         let default = || Arc::from(format!("{index}.{}", self.outline.place(state).id));
         let id = fields.read("id", findings, name::id).unwrap_or_else(default);
-        match self.invocations.entry(id.clone()) {
-            Entry::Vacant(vacant) => {
-                vacant.insert((state, index));
-            }
-            Entry::Occupied(first) => {
-                let other = self.outline.pointer(first.get().0);
-                let span = &fields.get("id").unwrap_or(node).span;
-                findings.at("id", |findings| {
-                    findings.error_with_help(
-                        code::REPEATED_ID,
-                        span,
-                        format!("the invocation id {:?} stands twice", cut(&id)),
-                        format!(
-                            "{other} has it already; results are told apart by it, so it is unique"
-                        ),
-                    );
-                });
-            }
-        }
+        let other = match (self.invocations.get(&id), self.spawned.get(&id)) {
+            (Some((first, _)), _) => Some(self.outline.pointer(*first)),
+            (None, Some(spawn)) => Some(spawn.to_string()),
+            (None, None) => None,
+        };
+        let Some(other) = other else {
+            self.invocations.insert(id.clone(), (state, index));
+            return id;
+        };
+        let span = &fields.get("id").unwrap_or(node).span;
+        let message = format!("the invocation id {:?} stands twice", cut(&id));
+        let help = format!("{other} has it already; results are told apart by it, so it is unique");
+        findings.at("id", |findings| {
+            findings.error_with_help(code::REPEATED_ID, span, message, help);
+        });
         id
     }
 
@@ -284,13 +279,13 @@ fn backoff(node: &Node, findings: &mut Findings) -> Option<f64> {
         Kind::Number(Number::Int(int)) => i32::try_from(int).ok().map(f64::from),
         Kind::Number(Number::Float(float)) => Some(float),
         Kind::Null | Kind::Bool(_) | Kind::String(_) | Kind::Array(_) | Kind::Object(_) => {
-            wrong_kind(node, "a number from 1 to 1000 is expected", findings);
+            wrong_kind(node, "this must be a number from 1 to 1000", findings);
             return None;
         }
     };
     let factor = factor.filter(|factor| (1.0..=1_000.0).contains(factor));
     if factor.is_none() {
-        findings.error(code::VALUE, &node.span, "a number from 1 to 1000 is expected");
+        findings.error(code::VALUE, &node.span, "this must be a number from 1 to 1000");
     }
     factor
 }

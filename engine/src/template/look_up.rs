@@ -47,6 +47,13 @@ impl Template {
         if holds(&a) { a } else { self.ancestors(a).find(holds).unwrap_or(0) }
     }
 
+    /// The children of a state that can be active: all but history states.
+    pub fn regions(&self, state: StateIndex) -> impl Iterator<Item = StateIndex> + '_ {
+        let state = self.state(state);
+        let can_be_active = |child: &StateIndex| state.histories.binary_search(child).is_err();
+        state.children.iter().copied().filter(can_be_active)
+    }
+
     /// Those of the `active` states, which ascend, that hold no other active one.
     pub fn leaves<'a>(&'a self, active: &'a [StateIndex]) -> impl Iterator<Item = StateIndex> + 'a {
         active.iter().enumerate().filter_map(|(at, state)| {

@@ -11,7 +11,9 @@ mod name;
 mod outline;
 mod parse;
 mod reader;
+mod root;
 mod rules;
+mod state;
 mod suggest;
 mod transition;
 
@@ -129,6 +131,8 @@ pub struct State {
     pub kind: StateKind,
     /// Its children in document order, history states included.
     pub children: Vec<StateIndex>,
+    /// Those of its children that are history states, ascending.
+    pub histories: Vec<StateIndex>,
     /// The index of its last descendant, its own if it has none: `d` is a proper descendant of `s`
     /// iff `s < d && d <= states[s].last`.
     pub last: StateIndex,

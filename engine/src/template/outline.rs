@@ -141,7 +141,7 @@ impl<'n> Outline<'n> {
 
     fn add_children(&mut self, states: &'n Node, parent: StateIndex, findings: &mut Findings) {
         let Some(members) = states.members() else {
-            wrong_kind(states, "`states` is an object of states", findings);
+            wrong_kind(states, "`states` must be an object of states", findings);
             return;
         };
         let path = self.path(parent);

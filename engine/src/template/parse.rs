@@ -2,7 +2,7 @@
 
 use super::diagnostic::{Diagnostic, Findings};
 use super::document::{Node, Unreadable};
-use super::{InvalidTemplate, Template, code, compile};
+use super::{InvalidTemplate, Template, code, root};
 
 impl Template {
     /// Reads, checks and compiles a template.
@@ -11,10 +11,10 @@ impl Template {
     /// If the text is not a template: with all errors that were found (of a text that is not JSON
     /// the first), but no more than a hundred.
     pub fn parse(source: &str) -> Result<Self, InvalidTemplate> {
-        let root = Node::read(source)
+        let document = Node::read(source)
             .map_err(|unreadable| invalid(source, vec![unreadable.into_diagnostic(source)]))?;
         let mut findings = Findings::default();
-        let template = compile::template(source, &root, &mut findings);
+        let template = root::template(source, &document, &mut findings);
         let mut errors = findings.into_found();
         if let (Some(template), []) = (template, &*errors) {
             return Ok(template);

@@ -50,7 +50,7 @@ impl<'n> Fields<'n> {
     /// The fields of `node`, whatever they are.
     pub(super) fn unchecked(node: &'n Node, what: &str, findings: &mut Findings) -> Option<Self> {
         let Some(members) = node.members() else {
-            wrong_kind(node, &format!("{what} is an object"), findings);
+            wrong_kind(node, &format!("{what} must be an object"), findings);
             return None;
         };
         Some(Self { span: &node.span, members })
@@ -120,21 +120,24 @@ pub(super) fn unknown_field(
             code::UNKNOWN_FIELD,
             &member.key_span,
             message,
-            format!("its fields are {}", list(known)),
+            match known {
+                [only] => format!("its only field is `{only}`"),
+                _ => format!("its fields are {}", list(known)),
+            },
         ),
     });
 }
 
-/// Records that `node` is of another kind than `expected` says.
-pub(super) fn wrong_kind(node: &Node, expected: &str, findings: &mut Findings) {
-    let message = format!("{expected}, and this is {}", with_article(node.kind_name()));
+/// Records that `node` is of another kind than `rule`, a sentence, says.
+pub(super) fn wrong_kind(node: &Node, rule: &str, findings: &mut Findings) {
+    let message = format!("{rule}, not {}", with_article(node.kind_name()));
     findings.error(code::KIND, &node.span, message);
 }
 
 pub(super) fn string(node: &Node, findings: &mut Findings) -> Option<Arc<str>> {
     let text = node.as_str();
     if text.is_none() {
-        wrong_kind(node, "a string is expected", findings);
+        wrong_kind(node, "this must be a string", findings);
     }
     text.cloned()
 }
@@ -143,7 +146,7 @@ pub(super) fn boolean(node: &Node, findings: &mut Findings) -> Option<bool> {
     if let Kind::Bool(flag) = node.kind {
         return Some(flag);
     }
-    wrong_kind(node, "true or false is expected", findings);
+    wrong_kind(node, "this must be true or false", findings);
     None
 }
 
@@ -153,19 +156,15 @@ pub(super) fn integer(
     bounds: RangeInclusive<i64>,
     findings: &mut Findings,
 ) -> Option<i64> {
-    let (low, high) = (bounds.start(), bounds.end());
+    let rule = format!("this must be an integer from {} to {}", bounds.start(), bounds.end());
     match node.kind {
-        Kind::Number(Number::Int(int)) if bounds.contains(&int) => Some(int),
-        Kind::Number(_) => {
-            let message = format!("an integer from {low} to {high} is expected");
-            findings.error(code::VALUE, &node.span, message);
-            None
-        }
+        Kind::Number(Number::Int(int)) if bounds.contains(&int) => return Some(int),
+        Kind::Number(_) => findings.error(code::VALUE, &node.span, rule),
         Kind::Null | Kind::Bool(_) | Kind::String(_) | Kind::Array(_) | Kind::Object(_) => {
-            wrong_kind(node, &format!("an integer from {low} to {high} is expected"), findings);
-            None
+            wrong_kind(node, &rule, findings);
         }
     }
+    None
 }
 
 /// One of `words`, by its place in them.
@@ -179,7 +178,7 @@ pub(super) fn one_of<T: Copy>(
         return Some(*meaning);
     }
     let names: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
-    let message = format!("{} is expected, not {:?}", choice(&names), cut(&text));
+    let message = format!("this must be {}, not {:?}", choice(&names), cut(&text));
     findings.error(code::VALUE, &node.span, message);
     None
 }
@@ -188,7 +187,7 @@ pub(super) fn one_of<T: Copy>(
 pub(super) fn array<'n>(node: &'n Node, what: &str, findings: &mut Findings) -> Option<&'n [Node]> {
     let elements = node.elements();
     if elements.is_none() {
-        wrong_kind(node, &format!("{what} is an array"), findings);
+        wrong_kind(node, &format!("{what} must be an array"), findings);
     }
     elements
 }

@@ -6,10 +6,11 @@ use super::compile::{Compiler, expression};
 use super::diagnostic::Findings;
 use super::document::{Member, Node};
 use super::outline::Shape;
-use super::reader::{Fields, boolean, cut, string};
+use super::reader::{Fields, boolean, cut, string, wrong_kind};
 use super::suggest::closest;
 use super::{After, DELAY_MS_MAX, Delay, Descriptors, StateIndex, Transition, code, name};
 use crate::expression::{Expression, Roots};
+use crate::id::EventType;
 
 const FIELDS: [&str; 7] = ["target", "guard", "actions", "reenter", "description", "tags", "meta"];
 
@@ -28,10 +29,8 @@ impl Compiler<'_, '_> {
                 let transitions = self.transitions(source, value, findings);
                 if **key == *"*" {
                     on.any.extend(transitions);
-                } else if let Some(prefix) = key.strip_suffix(".*") {
-                    if name::event_type(prefix, key_span, findings).is_some() {
-                        on.prefixes.push((prefix.into(), transitions));
-                    }
+                } else if let Some(prefix) = key.strip_suffix(".*").filter(|it| is_event(it)) {
+                    on.prefixes.push((prefix.into(), transitions));
                 } else if key.contains('*') {
                     findings.error_with_help(
                         code::NAME,
@@ -145,11 +144,14 @@ impl Compiler<'_, '_> {
             let (guard, actions) = (None, Vec::new());
             return Some(Transition { number, pointer, target, reenter: false, guard, actions });
         }
-        let what = "a transition is a target or an object; the object";
-        let fields = Fields::of(node, what, &FIELDS, findings)?;
+        if node.members().is_none() {
+            wrong_kind(node, "a transition must be a target or an object", findings);
+            return None;
+        }
+        let fields = Fields::of(node, "a transition", &FIELDS, findings)?;
         for key in ["description", "tags"] {
             fields.read(key, findings, |node, findings| {
-                super::compile::labels(key, node, findings);
+                super::state::labels(key, node, findings);
                 Some(())
             });
         }
@@ -302,4 +304,8 @@ impl Compiler<'_, '_> {
             None => closest(bare, self.outline.ids()).map(|id| format!("did you mean \"#{id}\"?")),
         }
     }
+}
+
+fn is_event(text: &str) -> bool {
+    text.parse::<EventType>().is_ok()
 }
