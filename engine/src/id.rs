@@ -89,10 +89,26 @@ impl FromStr for EventType {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::check(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<Arc<str>> for EventType {
+    type Error = InvalidName;
+
+    fn try_from(text: Arc<str>) -> Result<Self, InvalidName> {
+        Self::check(&text)?;
+        Ok(Self(text))
+    }
+}
+
+impl EventType {
+    fn check(text: &str) -> Result<(), InvalidName> {
         let words =
             || text.split('.').all(|word| !word.is_empty() && word.bytes().all(is_token_byte));
         if text.len() <= 200 && words() {
-            Ok(Self(text.into()))
+            Ok(())
         } else {
             Err(InvalidName::new(
                 text,
@@ -186,6 +202,13 @@ impl EventType {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it begins with `pled.`, `done.`, `error.` or `after.`: only the engine gives such.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        let first = self.0.split_once('.').map(|(first, _)| first);
+        matches!(first, Some("pled" | "done" | "error" | "after"))
     }
 
     /// The shared text.

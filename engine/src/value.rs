@@ -196,6 +196,32 @@ impl Value {
         }
     }
 
+    /// How many bytes the RFC 8785 form has.
+    #[must_use]
+    pub fn canonical_len(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(true) => 4,
+            Self::Bool(false) => 5,
+            Self::Int(int) => {
+                let digits = int.unsigned_abs().checked_ilog10().unwrap_or(0) + 1;
+                usize::from(*int < 0) + usize::try_from(digits).unwrap_or(usize::MAX)
+            }
+            Self::Float(float) => ryu_js::Buffer::new().format_finite(*float).len(),
+            Self::String(text) => canonical_string_len(text),
+            Self::Array(elements) => {
+                let commas = elements.len().saturating_sub(1);
+                2 + commas + elements.iter().map(Self::canonical_len).sum::<usize>()
+            }
+            Self::Object(object) => {
+                let commas = object.len().saturating_sub(1);
+                let members = object
+                    .iter()
+                    .map(|(key, member)| canonical_string_len(key) + 1 + member.canonical_len());
+                2 + commas + members.sum::<usize>()
+            }
+        }
+    }
+
     /// The RFC 8785 form.
     #[must_use]
     pub fn to_canonical(&self) -> Vec<u8> {
@@ -334,6 +360,17 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&bytes[plain..]);
     out.push(b'"');
+}
+
+/// How many bytes `text` has as a JSON string in RFC 8785 form.
+#[must_use]
+pub fn canonical_string_len(text: &str) -> usize {
+    let escaped = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | 0x08 | 0x09 | 0x0a | 0x0c | 0x0d => 2,
+        0x00..=0x1f => 6,
+        _ => 1,
+    });
+    2 + escaped.sum::<usize>()
 }
 
 /// Appends `int` in decimal.
@@ -555,6 +592,20 @@ mod tests {
             canonical(keys),
             "{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"ö\":7,\"€\":1,\"😀\":5,\"\u{fb33}\":3}"
         );
+    }
+
+    #[test]
+    fn the_length_of_the_canonical_form_is_known_without_writing_it() {
+        let texts = [
+            "[]",
+            "{}",
+            "[null,true,false,0,-10,99,100,-9007199254740991,1.5,1e21,-1e-7]",
+            r#"{"a":"\u0001\n\t\"\\ö😀","bb":[{},[1]],"":{"x":{"y":1}}}"#,
+        ];
+        for text in texts {
+            let value = Value::parse(text.as_bytes()).unwrap();
+            assert_eq!(value.canonical_len(), value.to_canonical().len(), "{text}");
+        }
     }
 
     #[test]

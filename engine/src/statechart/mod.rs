@@ -1,5 +1,20 @@
 //! The statechart algorithm (TEMPLATE section 7.1): one macrostep over configuration, context and
 //! history. What it wants done comes back as commands, in the order in which they were collected.
+//!
+//! [`macrostep()`] is the loop of R8. It selects transitions (`select`, `conflict`), takes them in
+//! microsteps (`microstep`, `leave`, `enter`) and runs their `action`s. The configuration in [`Chart`]
+//! is the one before the microstep until that microstep ends, as R7 wants guards to see it.
+
+mod action;
+mod compensation;
+mod configuration;
+mod conflict;
+mod enter;
+mod invocation;
+mod leave;
+mod macrostep;
+mod microstep;
+mod select;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,11 +24,15 @@ use crate::id::{EventType, TemplateRef};
 use crate::template::{After, Compensation, Invoke, StateIndex, TaskOptions};
 use crate::value::{Object, Value};
 
+pub use compensation::compensation;
+pub use configuration::{IllegalState, chart_from, leaves, store};
+pub use macrostep::{exit, macrostep, start};
+
 /// What the algorithm reads and changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chart {
-    /// All active states, ancestors included, ascending (document order). Empty before the start
-    /// and after the end.
+    /// All active states, ancestors included, ascending (document order). Empty before the start;
+    /// after the end those in which it ended.
     pub active: Vec<StateIndex>,
     /// The data.
     pub context: Object,
@@ -24,13 +43,17 @@ pub struct Chart {
 /// What a macrostep did.
 #[derive(Debug)]
 pub struct Macrostep<'t> {
-    /// What it wants done, in order.
+    /// What it wants done, in order. A timer or invocation of a state that was entered and left
+    /// again in this macrostep is not among them (R13).
     pub commands: Vec<Command<'t>>,
-    /// How many microsteps took transitions.
+    /// How many microsteps took transitions; the initial entry is one.
     pub microsteps: u32,
-    /// Whether the event that began it selected a transition.
+    /// Whether the event that began it selected a transition; true for a start.
     pub handled: bool,
-    /// `error.execution` events that selected nothing, as they were queued.
+    /// The numbers of the transitions that were taken, in order.
+    pub transitions: Vec<u32>,
+    /// `error.execution` events that selected nothing, as they were queued; at the end of the
+    /// execution also those that were not reached any more.
     pub unhandled_errors: Vec<EventView>,
     /// Set when a final child of the root was entered: the execution is done, with this output.
     pub completed: Option<Value>,

@@ -40,6 +40,16 @@ impl Template {
         std::iter::successors(self.state(state).parent, |ancestor| self.state(*ancestor).parent)
     }
 
+    /// JSON pointer to `state` in the source.
+    #[must_use]
+    pub fn pointer(&self, state: StateIndex) -> String {
+        let mut path: Vec<StateIndex> = self.ancestors(state).collect();
+        path.reverse();
+        path.push(state);
+        // Keys have no character that a pointer would escape.
+        path.iter().skip(1).map(|state| format!("/states/{}", self.state(*state).key)).collect()
+    }
+
     /// The innermost state that is or holds both.
     #[must_use]
     pub fn common_ancestor(&self, a: StateIndex, b: StateIndex) -> StateIndex {

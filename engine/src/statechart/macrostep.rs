@@ -1,0 +1,221 @@
+//! The macrostep: an event, then eventless transitions and internal events until none is left
+//! (R8), within its bounds (R9).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::conflict::Selected;
+use super::{Chart, Command, Loop, Macrostep};
+use crate::expression::{Budget, EvalError, EventView, Scope};
+use crate::template::{StateIndex, Template};
+use crate::value::{Object, Value};
+
+/// Bytes of values that expressions may produce in one macrostep (TEMPLATE section 7.2).
+pub(super) const PRODUCED_BYTES_MAX: u64 = 1 << 20;
+
+/// The event of an error in logic (R14).
+const ERROR_EXECUTION: &str = "error.execution";
+
+/// Enters the initial states of `template` and runs to quiescence. `input` is the `pled.init` that
+/// root `entry` and the entry actions below it see.
+///
+/// # Errors
+/// If it does not come to rest within the template's bound of microsteps.
+pub fn start<'t>(
+    template: &'t Template,
+    input: &EventView,
+) -> Result<(Chart, Macrostep<'t>), Loop> {
+    let mut chart = Chart { context: template.context.clone(), ..Chart::default() };
+    let mut run = Run::new(template, &mut chart);
+    run.handled = true;
+    run.count()?;
+    run.initial_microstep(input);
+    run.settle(input)?;
+    let macrostep = run.finish();
+    Ok((chart, macrostep))
+}
+
+/// Lets `event` act on `chart`: the transitions that it selects, then all that follows.
+///
+/// An event that selects nothing, where no eventless transition waits, costs look-ups along the
+/// active states and no allocation.
+///
+/// # Errors
+/// If it does not come to rest within the template's bound of microsteps. `chart` is then as it was.
+pub fn macrostep<'t>(
+    template: &'t Template,
+    chart: &mut Chart,
+    event: &EventView,
+) -> Result<Macrostep<'t>, Loop> {
+    let mut run = Run::new(template, chart);
+    run.push_compensation(event);
+    let selected = run.select(event);
+    run.handled = !selected.is_empty();
+    let settled = run.count().and_then(|()| {
+        run.microstep(&selected, event);
+        run.settle(event)
+    });
+    match settled {
+        Ok(()) => Ok(run.finish()),
+        Err(bound) => {
+            run.roll_back();
+            Err(bound)
+        }
+    }
+}
+
+/// Leaves all states for an end from outside: exit actions, then timers and invocations, innermost
+/// and last first. What the actions raise is not heard any more.
+pub fn exit<'t>(template: &'t Template, chart: &mut Chart, event: &EventView) -> Macrostep<'t> {
+    let mut run = Run::new(template, chart);
+    run.leave_all(event);
+    run.finish()
+}
+
+/// A macrostep on its way.
+pub(super) struct Run<'t, 'c> {
+    pub(super) template: &'t Template,
+    /// The configuration before the microstep; context and history as they are.
+    pub(super) chart: &'c mut Chart,
+    pub(super) budget: Budget,
+    pub(super) internal: VecDeque<EventView>,
+    pub(super) commands: Vec<Command<'t>>,
+    /// Where in `commands` the timers and invocations stand that were started in this macrostep,
+    /// with their states, which are still active.
+    pub(super) started: Vec<(StateIndex, usize)>,
+    /// Places in `commands` that came to nothing.
+    pub(super) withdrawn: Vec<usize>,
+    /// The chart as it was, once something is about to change it.
+    pub(super) before: Option<Chart>,
+    /// Whether the microstep changed context or history.
+    pub(super) changed: bool,
+    /// Bytes of the context in canonical form, once they were counted.
+    pub(super) context_bytes: Option<usize>,
+    pub(super) failed_guards: Vec<u32>,
+    pub(super) taken: Vec<u32>,
+    pub(super) completed: Option<Value>,
+    pub(super) microsteps: u32,
+    handled: bool,
+    /// Microsteps, those that selected nothing included.
+    counted: u32,
+    /// Whether the end of the budget was reported.
+    exhausted: bool,
+    unhandled_errors: Vec<EventView>,
+}
+
+impl<'t, 'c> Run<'t, 'c> {
+    fn new(template: &'t Template, chart: &'c mut Chart) -> Self {
+        Self {
+            template,
+            chart,
+            budget: Budget { steps: template.limits.logic_steps, bytes: PRODUCED_BYTES_MAX },
+            internal: VecDeque::new(),
+            commands: Vec::new(),
+            started: Vec::new(),
+            withdrawn: Vec::new(),
+            before: None,
+            changed: false,
+            context_bytes: None,
+            failed_guards: Vec::new(),
+            taken: Vec::new(),
+            completed: None,
+            microsteps: 0,
+            handled: false,
+            counted: 0,
+            exhausted: false,
+            unhandled_errors: Vec::new(),
+        }
+    }
+
+    /// Eventless transitions first, then one internal event, until both are exhausted or the
+    /// execution is done. `event` is seen until an internal one is taken.
+    fn settle(&mut self, event: &EventView) -> Result<(), Loop> {
+        let mut taken: Option<EventView> = None;
+        let mut eventless = true;
+        while self.completed.is_none() {
+            let current = taken.as_ref().unwrap_or(event);
+            let selected = if eventless { self.select_eventless(current) } else { Vec::new() };
+            if !selected.is_empty() {
+                self.count()?;
+                eventless = self.microstep(&selected, current);
+                continue;
+            }
+            let Some(next) = self.internal.pop_front() else { break };
+            self.count()?;
+            self.take_internal(&next);
+            eventless = true;
+            taken = Some(next);
+        }
+        Ok(())
+    }
+
+    fn take_internal(&mut self, event: &EventView) {
+        let selected: Vec<Selected<'t>> = self.select(event);
+        if selected.is_empty() && &*event.event_type == ERROR_EXECUTION {
+            self.unhandled_errors.push(event.clone());
+        }
+        self.microstep(&selected, event);
+    }
+
+    fn count(&mut self) -> Result<(), Loop> {
+        let bound = self.template.limits.microsteps;
+        if self.counted == bound {
+            return Err(Loop { bound });
+        }
+        self.counted += 1;
+        Ok(())
+    }
+
+    fn roll_back(self) {
+        if let Some(before) = self.before {
+            *self.chart = before;
+        }
+    }
+
+    fn finish(mut self) -> Macrostep<'t> {
+        let rest = self.internal.drain(..);
+        self.unhandled_errors.extend(rest.filter(|event| &*event.event_type == ERROR_EXECUTION));
+        if !self.withdrawn.is_empty() {
+            self.withdrawn.sort_unstable();
+            let mut withdrawn = self.withdrawn.iter().peekable();
+            let mut place = 0;
+            self.commands.retain(|_| {
+                let drop = withdrawn.next_if(|next| **next == place).is_some();
+                place += 1;
+                !drop
+            });
+        }
+        Macrostep {
+            commands: self.commands,
+            microsteps: self.microsteps,
+            handled: self.handled,
+            transitions: self.taken,
+            unhandled_errors: self.unhandled_errors,
+            completed: self.completed,
+        }
+    }
+
+    /// Queues `error.execution`. That the budget is used up is said once: all that follows fails
+    /// for the same reason.
+    pub(super) fn report(&mut self, event: &EventView, place: String, error: &EvalError) {
+        if matches!(error, EvalError::Budget(_)) && std::mem::replace(&mut self.exhausted, true) {
+            return;
+        }
+        let data = Object::from_iter([
+            ("message", Value::from(error.to_string())),
+            ("where", Value::from(place)),
+        ]);
+        self.raise(event, ERROR_EXECUTION.into(), data.into());
+    }
+
+    /// Queues an internal event, at the time of the one that is being taken.
+    pub(super) fn raise(&mut self, event: &EventView, event_type: Arc<str>, data: Value) {
+        let (id, source, time) = (None, None, event.time);
+        self.internal.push_back(EventView { event_type, data, id, source, time });
+    }
+}
+
+/// What logic of a statechart sees.
+pub(super) fn scope<'a>(chart: &'a Chart, event: &'a EventView) -> Scope<'a> {
+    Scope { context: Some(&chart.context), event, item: None, active: &chart.active }
+}
