@@ -165,6 +165,15 @@ pub struct TakenId {
     pub outcome: Outcome,
 }
 
+impl TakenId {
+    /// What is remembered of an event id.
+    #[must_use]
+    pub fn hash_of(id: &str) -> u64 {
+        let hash = Hash::of(id.as_bytes());
+        hash.as_bytes()[..8].iter().fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    }
+}
+
 impl Serialize for TakenId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let letter = match self.outcome {

@@ -15,6 +15,7 @@ pub mod id;
 pub mod json;
 pub mod message;
 pub mod partition;
+pub mod replay;
 pub mod rule;
 pub mod statechart;
 pub mod step;

@@ -1,5 +1,12 @@
 //! One step of an execution: the messages that wait for it, taken in order, and what follows.
 
+mod cause;
+mod command;
+mod judge;
+mod macrostep;
+mod run;
+mod task;
+
 use std::sync::Arc;
 
 use crate::canonical;
@@ -7,6 +14,36 @@ use crate::entry::{JournalEntry, Outcome};
 use crate::execution::Execution;
 use crate::id::Hash;
 use crate::json::INTEGER_MAX;
+use crate::message::Message;
+use crate::template::Template;
+use run::Run;
+
+pub use cause::InvalidCause;
+
+/// Judges `messages` in order, each against what the ones before it left, and takes those that are
+/// to be taken: each in a macrostep of its own, all in one entry.
+///
+/// What an execution without an entry is given, must be the template that the first message asks
+/// for. The same arguments always give the same step; nothing else is read.
+#[must_use]
+pub fn step(template: &Template, before: &Execution, messages: &[Message]) -> Step {
+    let mut run = match Run::begin(template, before) {
+        Ok(run) => run,
+        Err(reason) => {
+            let verdicts = messages.iter().map(|_| Verdict::Poison(reason.clone())).collect();
+            return Step { verdicts, draft: None };
+        }
+    };
+    let mut verdicts = Vec::with_capacity(messages.len());
+    for message in messages {
+        verdicts.push(run.take(message));
+        if verdicts.last() == Some(&Verdict::Newer) {
+            break;
+        }
+    }
+    run.take_own_sends();
+    Step { verdicts, draft: run.finish() }
+}
 
 /// What became of one message that was given to a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +122,11 @@ impl Draft {
         &self.after
     }
 
+    /// As [`Self::after`].
+    pub(crate) fn into_after(self) -> Execution {
+        self.after
+    }
+
     /// Makes the entry that `writer` is to write.
     ///
     /// `base` is the stream sequence of the newest entry that carries the state; it is named
@@ -94,16 +136,37 @@ impl Draft {
     /// Never: a step takes no number that has no canonical form.
     #[must_use]
     pub fn seal(self, writer: &Writer, base: Option<u64>) -> Sealed {
+        let state = self.canonical_state();
+        let is_inline =
+            state.len() <= INLINE_BYTES_MAX || self.entry.seq.is_multiple_of(BASE_EVERY);
+        self.seal_with(&state, writer, base.filter(|base| !is_inline && exact(*base)))
+    }
+
+    /// Makes the entry anew that `stored` says it is: with the state where that has it.
+    pub(crate) fn seal_like(self, stored: &JournalEntry) -> Sealed {
+        let writer = Writer { worker: stored.worker.clone(), epoch: stored.epoch };
+        let state = self.canonical_state();
+        self.seal_with(&state, &writer, stored.base.filter(|base| exact(*base)))
+    }
+
+    /// The hash of the state.
+    pub(crate) fn state_hash(&self) -> Hash {
+        Hash::of(&self.canonical_state())
+    }
+
+    fn canonical_state(&self) -> Vec<u8> {
+        canonical::to_vec(&self.after.state).expect("a state of exact numbers")
+    }
+
+    fn seal_with(self, state: &[u8], writer: &Writer, base: Option<u64>) -> Sealed {
         let Self { mut entry, mut after } = self;
-        let state = canonical::to_vec(&after.state).expect("a state of exact numbers");
-        entry.state_hash = Hash::of(&state);
-        let small = state.len() <= INLINE_BYTES_MAX || entry.seq.is_multiple_of(BASE_EVERY);
-        entry.base = base.filter(|base| !small && exact(*base));
+        entry.state_hash = Hash::of(state);
+        entry.base = base;
         entry.worker = writer.worker.clone();
         entry.epoch = if exact(writer.epoch) { writer.epoch } else { 0 };
-        let inline = entry.base.is_none();
-        let bytes = entry.seal(inline.then_some(&*state)).expect("an entry of exact numbers");
-        entry.state = inline.then(|| after.state.clone());
+        let inline = base.is_none().then_some(state);
+        let bytes = entry.seal(inline).expect("an entry of exact numbers");
+        entry.state = inline.map(|_| after.state.clone());
         after.hash = entry.hash;
         Sealed { entry, bytes: bytes.into(), after }
     }
