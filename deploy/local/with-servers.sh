@@ -204,6 +204,7 @@ run() {
 }
 
 # The data goes too, so nothing is gained by letting the servers finish.
+# shellcheck disable=SC2329 # called by the trap
 clean_up() {
   trap '' INT TERM HUP
   [[ -z $nats_pid ]] || kill -KILL "$nats_pid" 2>/dev/null || true

@@ -12,7 +12,8 @@ use crate::message::{Message, Millis, Source};
 use crate::template::Template;
 use crate::value::Value;
 
-/// Names one output that is answered; unique within one life of a partition.
+/// Names one output that is answered; unique within one life of a partition. For the answer to 0
+/// nothing waits.
 pub type Op = u64;
 
 /// The time, as the shell passes it.
@@ -213,6 +214,14 @@ pub enum Output {
     Reply(Reply),
     /// Write an execution's snapshot behind, the newest winning. No answer.
     Snapshot(Box<Snapshot>),
+    /// An execution, or a message of none, cannot go on and is tried again with pauses: for the log
+    /// and an alarm. Said once until it goes on. No answer.
+    Stuck {
+        /// Which, where it is known.
+        execution: Option<ExecutionId>,
+        /// What stands in the way.
+        reason: String,
+    },
     /// All is finished and written: release the lease. Nothing follows.
     Release,
     /// The partition is given up whole; a new one must be made to take it again.
@@ -474,7 +483,7 @@ pub struct Streams {
 }
 
 /// Where a stream is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamFacts {
     /// Its generation.
     pub generation: u64,

@@ -22,7 +22,7 @@ is_up() {
 # The signal is sent to the process and reaches its threads a little later, one by one.
 freeze() {
   kill -STOP "$server"
-  while is_up && [ -n "$(grep -sL '^State:.T' /proc/"$server"/task/*/status)" ]; do :; done
+  while is_up && grep -hs '^State:' /proc/"$server"/task/*/status | grep -qv 'T (stopped)'; do :; done
 }
 
 end() {

@@ -8,7 +8,8 @@
 //!
 //! // A nats-server of this test's own, with JetStream on disk.
 //! let mut nats = NatsServer::start(NatsOptions::default()).await;
-//! // let client = async_nats::connect(nats.url()).await.unwrap();
+//! // As an outside client sees it; `async_nats` is re-exported for this alone.
+//! let client = pled_harness::async_nats::connect(nats.url()).await.unwrap();
 //!
 //! nats.kill(); // SIGKILL; the disk stays
 //! nats.restart().await; // same port, same disk
@@ -17,7 +18,7 @@
 //! // An empty database of this test's own.
 //! let database = Database::create().await;
 //! // let pool = sqlx::PgPool::connect(database.url()).await.unwrap();
-//! # drop(database);
+//! # drop((client, database));
 //! # }
 //! ```
 //!
@@ -31,14 +32,15 @@ mod port;
 mod postgres;
 mod wait;
 
+pub use async_nats;
 pub use nats::{NatsOptions, NatsServer};
 pub use port::{Port, free_port};
 pub use postgres::Database;
 pub use wait::wait_until;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The path of one of the scripts in `deploy/local`.
-fn script(name: &str) -> std::path::PathBuf {
+fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/local").join(name)
 }

@@ -1,11 +1,11 @@
 //! The harness keeps its own promises.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use async_nats::jetstream::{self, stream};
-use pled_harness::{NatsOptions, NatsServer, Port, wait_until};
+use pled_harness::async_nats::jetstream::{self, stream};
+use pled_harness::{NatsOptions, NatsServer, Port, async_nats, wait_until};
 
 #[tokio::test]
 async fn a_killed_server_comes_back_at_the_same_address_with_its_streams() {
@@ -56,27 +56,24 @@ async fn a_server_that_cannot_start_fails_the_test_with_its_log() {
     NatsServer::start(options).await;
 }
 
-/// Run by the next test in a process of its own, which it kills.
-#[tokio::test]
-#[ignore = "half of a_killed_test_leaves_no_server_behind"]
-async fn start_and_wait_for_death() {
-    let server = NatsServer::start(NatsOptions::default()).await;
-    std::fs::write(std::env::var_os("PLED_HARNESS_DISK").unwrap(), server.disk().to_str().unwrap())
-        .unwrap();
-    std::future::pending::<()>().await;
-}
-
 #[tokio::test]
 async fn a_killed_test_leaves_no_server_behind() {
+    const NOTE: &str = "PLED_HARNESS_NOTE";
+    // This test runs itself in a second process, which comes here and waits for its death.
+    if let Some(note) = std::env::var_os(NOTE) {
+        let server = NatsServer::start(NatsOptions::default()).await;
+        std::fs::write(note, server.disk().to_str().unwrap()).unwrap();
+        std::future::pending::<()>().await;
+    }
     let note = std::env::temp_dir().join(format!("pled-harness-{}", std::process::id()));
     let mut other = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "start_and_wait_for_death"])
-        .env("PLED_HARNESS_DISK", &note)
+        .args(["--exact", "a_killed_test_leaves_no_server_behind"])
+        .env(NOTE, &note)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let within = Duration::from_secs(40);
-    wait_until(within, "the other test has a server", || async { read(&note).exists() }).await;
+    wait_until(within, "the other process has a server", || async { read(&note).exists() }).await;
     let disk = read(&note);
 
     other.kill().unwrap();
@@ -86,7 +83,7 @@ async fn a_killed_test_leaves_no_server_behind() {
     std::fs::remove_file(&note).unwrap();
 }
 
-fn read(note: &Path) -> std::path::PathBuf {
+fn read(note: &Path) -> PathBuf {
     std::fs::read_to_string(note).unwrap_or_default().into()
 }
 

@@ -1,0 +1,34 @@
+# Everything here needs cargo alone: the servers are found, or fetched once, by deploy/local.
+
+# Outside the checkout, so that clones and worktrees share what is built.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pled/target
+
+PLED := $(CARGO_TARGET_DIR)/release/pled
+WITH_SERVERS := deploy/local/with-servers.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench-flow fmt lint doc
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## run the demo with servers of its own (DEMO_ARGS=...)
+	cargo build --locked --release --bin pled
+	$(WITH_SERVERS) --postgres-optional -- $(PLED) demo $(DEMO_ARGS)
+
+test: ## run all tests against real servers (TEST_ARGS=...)
+	@deploy/local/test.sh $(TEST_ARGS)
+
+bench-flow: ## measure the order flow end to end (DURABLE=1, BENCH_ARGS=...)
+	cargo build --locked --release --bin pled
+	$(WITH_SERVERS) --no-postgres $(if $(DURABLE),--durable) -- $(PLED) bench $(BENCH_ARGS)
+
+fmt: ## format the sources
+	cargo fmt --all
+
+lint: ## check format and lints, as CI does
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+doc: ## build the API documentation
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps

@@ -1,0 +1,176 @@
+//! What cannot be taken goes to PLED_DEAD, acknowledged before anything else of its execution is
+//! taken.
+
+use crate::id::ExecutionId;
+use crate::message::Source;
+
+use super::protocol::{Answer, DeadReason, Malformed, Output, Publish, Published, Reply};
+use super::slots::{Aside, Job, SlotId};
+use super::{Mutation, Partition, Pending, STUCK_AFTER, index_of, pause};
+
+/// A malformed message on its way to PLED_DEAD. It can never be taken, so it keeps no order.
+#[derive(Debug)]
+pub(super) struct Loose {
+    malformed: Malformed,
+    attempts: u32,
+}
+
+/// How a publish to PLED_DEAD ended.
+enum Ended {
+    There,
+    Full,
+    Again(String),
+}
+
+impl Partition {
+    /// Sets aside the message in front of the queue.
+    pub(super) fn set_aside(
+        &mut self,
+        at: SlotId,
+        reason: DeadReason,
+        detail: String,
+        out: &mut Vec<Output>,
+    ) {
+        self.went_on(at);
+        self.slots[at].job = Job::SetAside(Box::new(Aside { reason, detail }));
+        self.publish_set_aside(at, out);
+    }
+
+    pub(super) fn publish_set_aside(&mut self, at: SlotId, out: &mut Vec<Output>) {
+        let slot = &self.slots[at];
+        let (Job::SetAside(aside), Some(front)) = (&slot.job, slot.queue.front()) else { return };
+        let publish = Publish::Dead {
+            reason: aside.reason,
+            detail: aside.detail.clone(),
+            execution: Some(slot.id.clone()),
+            source: front.source,
+            generation: front.generation,
+            stream_seq: front.stream_seq,
+        };
+        let op = self.expect(Pending::SetAside(at));
+        self.publish(Output::Publish { op, publish }, out);
+    }
+
+    pub(super) fn set_aside_answered(&mut self, at: SlotId, answer: Answer, out: &mut Vec<Output>) {
+        let Job::SetAside(aside) = &self.slots[at].job else { return };
+        match ended(answer) {
+            // That it came after the end can be counted, where there is no room to keep it.
+            Ended::Full if aside.reason == DeadReason::Closed => {}
+            Ended::There => {}
+            Ended::Full => return self.back_off(at, "PLED_DEAD is full", out),
+            Ended::Again(why) => return self.back_off(at, &why, out),
+        }
+        self.went_on(at);
+        let job = std::mem::replace(&mut self.slots[at].job, Job::Idle);
+        let Job::SetAside(aside) = job else { return };
+        self.answer_aside(at, *aside, out);
+    }
+
+    fn answer_aside(&mut self, at: SlotId, aside: Aside, out: &mut Vec<Output>) {
+        let is_closed = aside.reason == DeadReason::Closed;
+        if is_closed {
+            self.stats.closed += 1;
+        } else {
+            self.stats.dead += 1;
+        }
+        let subject = self.slots[at].queue.front().and_then(|front| front.reply.clone());
+        if let Some(subject) = subject {
+            let reply = self.reply(at, subject, aside.reason.as_str(), None, Some(aside.detail));
+            self.publish(Output::Reply(reply), out);
+        }
+        let slot = &mut self.slots[at];
+        if slot.held.as_ref().is_some_and(|held| held.execution.seq == 0) {
+            slot.held = None;
+        }
+        self.done(at, 1);
+        // The end of an execution is for ever. Any other verdict might be another one after what
+        // is taken next, so a repeat must be excluded first.
+        if is_closed || self.config.mutation == Some(Mutation::NoBarrier) {
+            self.advance(at, out);
+        } else {
+            self.await_position(at);
+        }
+    }
+
+    /// Sets aside what is no message.
+    pub(super) fn set_aside_loose(
+        &mut self,
+        source: Source,
+        seq: u64,
+        malformed: Malformed,
+        out: &mut Vec<Output>,
+    ) {
+        self.loose.insert((source, seq), Loose { malformed, attempts: 0 });
+        self.publish_loose(source, seq, out);
+    }
+
+    pub(super) fn publish_loose(&mut self, source: Source, seq: u64, out: &mut Vec<Output>) {
+        let Some(loose) = self.loose.get(&(source, seq)) else { return };
+        let publish = Publish::Dead {
+            reason: loose.malformed.reason,
+            detail: loose.malformed.detail.clone(),
+            execution: loose.malformed.execution.clone(),
+            source,
+            generation: index_of(source).map_or(0, |index| self.inputs[index].generation()),
+            stream_seq: seq,
+        };
+        let op = self.expect(Pending::Loose(source, seq));
+        self.publish(Output::Publish { op, publish }, out);
+    }
+
+    pub(super) fn loose_answered(
+        &mut self,
+        source: Source,
+        seq: u64,
+        answer: Answer,
+        out: &mut Vec<Output>,
+    ) {
+        let why = match ended(answer) {
+            Ended::There => return self.loose_done(source, seq, out),
+            Ended::Full => "PLED_DEAD is full".to_owned(),
+            Ended::Again(why) => why,
+        };
+        let Some(loose) = self.loose.get_mut(&(source, seq)) else { return };
+        self.loose_wakes.insert((self.now.monotonic + pause(loose.attempts), source, seq));
+        loose.attempts += 1;
+        if loose.attempts == STUCK_AFTER {
+            let execution: Option<ExecutionId> = loose.malformed.execution.clone();
+            out.push(Output::Stuck { execution, reason: why });
+        }
+    }
+
+    fn loose_done(&mut self, source: Source, seq: u64, out: &mut Vec<Output>) {
+        let Some(Loose { malformed, .. }) = self.loose.remove(&(source, seq)) else { return };
+        self.stats.dead += 1;
+        if let Some(subject) = malformed.reply {
+            let reply = Reply {
+                subject,
+                execution: malformed.execution,
+                seq: None,
+                outcome: malformed.reason.as_str().into(),
+                status: None,
+                configuration: Vec::new(),
+                error: Some(malformed.detail),
+                repeat: false,
+            };
+            self.publish(Output::Reply(reply), out);
+        }
+        if let Some(index) = index_of(source) {
+            self.inputs[index].done(seq);
+        }
+        self.writing.note_done();
+    }
+}
+
+fn ended(answer: Answer) -> Ended {
+    let Answer::Published(published) = answer else {
+        return Ended::Again("PLED_DEAD is not reached".into());
+    };
+    match published {
+        Published::Stored { .. } | Published::Conflict { .. } => Ended::There,
+        Published::Full => Ended::Full,
+        Published::Unknown => Ended::Again("PLED_DEAD does not answer".into()),
+        Published::TooLarge => Ended::Again("it is too large for PLED_DEAD".into()),
+        Published::Refused(why) => Ended::Again(format!("PLED_DEAD refuses it: {why}")),
+    }
+}
