@@ -5,6 +5,7 @@
 //! vocabulary. Names of subjects, streams and headers stand in [`subject`] alone.
 
 pub mod actions;
+pub mod clock;
 pub mod codec;
 pub mod connection;
 pub mod context;

@@ -219,6 +219,45 @@ pub async fn list(nats: &Nats) -> Result<Vec<TemplateInfo>, ReadError> {
         .collect())
 }
 
+/// A registered version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionInfo {
+    /// The version.
+    pub reference: TemplateRef,
+    /// The hash of its source.
+    pub hash: Hash,
+    /// Whether it is the newest of its template.
+    pub newest: bool,
+}
+
+/// All versions of all templates, by name and version.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn list_versions(nats: &Nats) -> Result<Vec<VersionInfo>, ReadError> {
+    let mut newest: BTreeMap<TemplateName, u32> = BTreeMap::new();
+    let mut versions = Vec::new();
+    for (key, stored) in values(nats, StreamKind::Templates, ">").await? {
+        let Some((name, rest)) = key.split_once('.') else { continue };
+        let Ok(name) = name.parse::<TemplateName>() else { continue };
+        if rest == "latest" {
+            newest.insert(name, version_of(&key, &stored)?);
+        } else if let Some(version) = number(rest) {
+            let reference = TemplateRef { name, version };
+            versions.push(VersionInfo {
+                reference,
+                hash: Hash::of(&stored.payload),
+                newest: false,
+            });
+        }
+    }
+    for info in &mut versions {
+        info.newest = newest.get(&info.reference.name) == Some(&info.reference.version);
+    }
+    versions.sort_by(|a, b| a.reference.cmp(&b.reference));
+    Ok(versions)
+}
+
 /// Compiled templates. A version is kept as it is; which one is the newest is asked again after a
 /// second.
 #[derive(Clone, Debug)]
