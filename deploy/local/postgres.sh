@@ -9,7 +9,10 @@ oldest=15
 
 main() {
   find_postgres && return
-  install_postgres >&2 && find_postgres && return
+  if can_install; then
+    echo "Installing Postgres by apt-get, once." >&2
+    install_postgres && find_postgres && return
+  fi
   echo "Postgres $oldest or newer is missing: install it (on Debian and Ubuntu: apt-get install" \
     "postgresql), or put initdb, postgres and psql into PATH." >&2
   exit 1
@@ -44,10 +47,11 @@ major_of() {
   fi
 }
 
+can_install() { command -v apt-get >/dev/null && [[ $(id -u) == 0 ]]; }
+
 install_postgres() {
-  command -v apt-get >/dev/null && [[ $(id -u) == 0 ]] || return
   export DEBIAN_FRONTEND=noninteractive
-  apt "update" || true
+  apt update || true
   apt install -y postgresql-common || return
   # Only the programs are wanted: without this Debian also creates and starts a system cluster.
   local conf=/etc/postgresql-common/createcluster.conf status=0
@@ -58,6 +62,13 @@ install_postgres() {
   return "$status"
 }
 
-apt() { apt-get -o DPkg::Lock::Timeout=300 -qq "$@"; }
+# Silent while all is well; also where another apt-get runs at the same time.
+apt() {
+  local said
+  said=$(apt-get -o DPkg::Lock::Timeout=300 -qq "$@" 2>&1) || {
+    echo "$said" >&2
+    return 1
+  }
+}
 
 main
