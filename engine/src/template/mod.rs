@@ -14,7 +14,7 @@ mod reader;
 mod root;
 mod rules;
 mod state;
-mod suggest;
+pub(crate) mod suggest;
 mod transition;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,7 +5,7 @@ const LENGTH_MAX: usize = 64;
 
 /// The candidate that is nearest to `text`, if one is near enough to be meant; of equally near
 /// ones the first.
-pub(super) fn closest<'a>(
+pub(crate) fn closest<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
