@@ -10,7 +10,7 @@ const BUDGET: Budget = Budget { steps: 100_000, bytes: 1_000_000 };
 fn event(data: &str) -> EventView {
     EventView {
         event_type: "PAY".into(),
-        data: Value::parse(data.as_bytes()).unwrap(),
+        data: Value::parse(data.as_bytes()).expect("a valid test value"),
         id: Some("e-1".into()),
         source: None,
         time: 1_700,
@@ -18,7 +18,7 @@ fn event(data: &str) -> EventView {
 }
 
 fn compile(rule: &str) -> Result<Expression, Vec<(String, String)>> {
-    let node = Node::parse(rule).unwrap();
+    let node = Node::parse(rule).expect("a valid test value");
     let mut findings = Findings::default();
     let states = |id: &str| (id == "paid").then_some(3);
     let roots = Roots { context: true, item: false, states: Some(&states) };
@@ -30,10 +30,13 @@ fn compile(rule: &str) -> Result<Expression, Vec<(String, String)>> {
 }
 
 fn evaluate(rule: &str, context: &str, data: &str) -> Result<Value, EvalError> {
-    let Value::Object(context) = Value::parse(context.as_bytes()).unwrap() else { panic!() };
+    let Value::Object(context) = Value::parse(context.as_bytes()).expect("a valid test value")
+    else {
+        panic!()
+    };
     let event = event(data);
     let scope = Scope { context: Some(&context), event: &event, item: None, active: &[0, 3] };
-    compile(rule).unwrap().evaluate(&scope, &mut BUDGET.clone())
+    compile(rule).expect("a valid test value").evaluate(&scope, &mut BUDGET.clone())
 }
 
 fn text(rule: &str) -> String {
