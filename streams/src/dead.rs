@@ -94,6 +94,32 @@ pub async fn set_aside_stored(nats: &Nats, dead: DeadStored) -> Published {
     let Some(kind) = StreamKind::of(dead.source) else {
         return Published::Refused("no stream holds sends to oneself".into());
     };
+    let DeadStored { reason, detail, execution, generation, stream_seq, .. } = dead;
+    let dead = DeadRaw { reason, detail, execution, generation, stream_seq };
+    set_aside_of(nats, kind, dead).await
+}
+
+/// Why a raw event is set aside.
+#[derive(Clone, Debug)]
+pub struct DeadRaw {
+    /// Why.
+    pub reason: DeadReason,
+    /// What is wrong, for people.
+    pub detail: String,
+    /// For whom it was, where that is known.
+    pub execution: Option<ExecutionId>,
+    /// The generation of PLED_INGEST.
+    pub generation: u64,
+    /// Its sequence there.
+    pub stream_seq: u64,
+}
+
+/// Sets aside a raw event that PLED_INGEST holds, as [`set_aside_stored`] does a message.
+pub async fn set_aside_raw(nats: &Nats, dead: DeadRaw) -> Published {
+    set_aside_of(nats, StreamKind::Ingest, dead).await
+}
+
+async fn set_aside_of(nats: &Nats, kind: StreamKind, dead: DeadRaw) -> Published {
     let stored = match at_from_leader(nats, kind, dead.stream_seq).await {
         Ok(stored) => stored,
         Err(error) => {
@@ -109,12 +135,11 @@ pub async fn set_aside_stored(nats: &Nats, dead: DeadStored) -> Published {
         time: 0,
         pending: 0,
     });
-    let stream = nats.names().stream(kind);
     let record = DeadRecord {
         reason: dead.reason,
         detail: dead.detail,
         execution: dead.execution,
-        stream: stream.rsplit('_').next().unwrap_or(stream).to_ascii_lowercase(),
+        stream: kind.word().to_ascii_lowercase(),
         generation: dead.generation,
         stream_seq: dead.stream_seq,
         subject: stored.subject,

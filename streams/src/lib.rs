@@ -20,6 +20,7 @@ pub mod publish;
 pub mod read;
 mod reader;
 pub mod reply;
+pub mod request;
 pub mod signals;
 pub mod snapshots;
 pub mod subject;

@@ -236,6 +236,23 @@ async fn make_consumer(
     }
 }
 
+/// How long the consumer of a queue waits for a sign of life; `None` if the queue is not there.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn ack_wait(
+    nats: &Nats,
+    queue: &str,
+    class: Class,
+) -> Result<Option<Duration>, ReadError> {
+    let consumer = worker_consumer(class, queue);
+    match nats.stream(StreamKind::Tasks).consumer_info(&consumer).await {
+        Ok(info) => Ok(Some(info.config.ack_wait)),
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ReadError::unavailable(consumer, error)),
+    }
+}
+
 /// How many tasks of a queue wait or are held by workers, over all classes.
 ///
 /// # Errors
