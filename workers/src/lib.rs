@@ -1,3 +1,18 @@
 //! PLED's workers: the async shells around the pure core.
+//!
+//! - [`engine`] owns partitions of executions and commits their steps;
+//! - [`rules`] turns raw events into messages for executions;
+//! - [`action`] does the work that templates name, and is the library for workers in Rust;
+//! - [`maintain`] removes what is done from the streams.
+//!
+//! All run until a [`CancellationToken`] is cancelled, and end gracefully.
 
 pub mod action;
+mod clock;
+pub mod engine;
+pub mod maintain;
+mod ownership;
+pub mod rules;
+
+pub use ownership::Partitions;
+pub use tokio_util::sync::CancellationToken;
