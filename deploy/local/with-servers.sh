@@ -3,7 +3,7 @@
 #
 #   with-servers.sh [--durable] [--no-nats] [--no-postgres | --postgres-optional] -- COMMAND…
 #
-#   --durable            nats-server syncs to disk behind every acknowledgement
+#   --durable            nats-server syncs to disk before every acknowledgement
 #   --no-nats            no nats-server
 #   --no-postgres        no Postgres
 #   --postgres-optional  no Postgres where none is to be had
@@ -66,6 +66,9 @@ find_programs() {
 make_folder() {
   unprivileged=() owner=$(id -un)
   folder=$(mktemp -d "${TMPDIR:-/tmp}/pled.XXXXXX")
+  if [[ -n $durable && $(stat -f -c %T "$folder") == tmpfs ]]; then
+    echo "${TMPDIR:-/tmp} is in memory, where a sync costs nothing: set TMPDIR to a folder on a disk." >&2
+  fi
   if [[ $(id -u) == 0 ]]; then
     owner=$(id -un postgres 2>/dev/null || echo nobody)
     unprivileged=(setpriv --reuid "$owner" --regid "$(id -g "$owner")" --clear-groups)
