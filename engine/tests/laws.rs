@@ -1,0 +1,243 @@
+//! What holds for every life of an execution, whatever arrives.
+
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests of the step use the rest")]
+mod life;
+
+use std::collections::BTreeSet;
+
+use life::{Life, failure, json};
+use pled_engine::canonical;
+use pled_engine::effect::EffectKind;
+use pled_engine::entry::JournalEntry;
+use pled_engine::execution::Execution;
+use pled_engine::id::Token;
+use pled_engine::message::{Message, TaskOutcome};
+use pled_engine::replay::{execution_of, fold, replay, verify_chain};
+use pled_engine::step::{Verdict, Writer, step};
+use pled_engine::value::{Object, Value};
+use proptest::prelude::*;
+
+/// One thing that may arrive; the numbers choose among what is outstanding.
+#[derive(Clone, Debug)]
+enum Arrival {
+    Event(&'static str),
+    Identified(&'static str, u8),
+    Succeeded(u8),
+    Failed(u8, &'static str),
+    Fired(u8),
+    Sent(u8, u8),
+    Repeated(u8),
+}
+
+fn arrival() -> impl Strategy<Value = Arrival> {
+    let event = prop::sample::select(vec![
+        "HOLD",
+        "RESUME",
+        "CANCEL",
+        "INVOICED",
+        "RETRY_REFUND",
+        "NOISE",
+        "pled.pause",
+    ]);
+    let rare = prop::sample::select(vec!["pled.cancel", "pled.terminate"]);
+    let code = prop::sample::select(vec!["bank_away", "bank_away", "card_declined"]);
+    prop_oneof![
+        6 => event.clone().prop_map(Arrival::Event),
+        1 => rare.prop_map(Arrival::Event),
+        2 => (event, 0..5_u8).prop_map(|(event, id)| Arrival::Identified(event, id)),
+        6 => any::<u8>().prop_map(Arrival::Succeeded),
+        6 => (any::<u8>(), code).prop_map(|(task, code)| Arrival::Failed(task, code)),
+        5 => any::<u8>().prop_map(Arrival::Fired),
+        1 => (any::<u8>(), 0..3_u8).prop_map(|(entry, index)| Arrival::Sent(entry, index)),
+        2 => any::<u8>().prop_map(Arrival::Repeated),
+    ]
+}
+
+fn script() -> impl Strategy<Value = Vec<Vec<Arrival>>> {
+    prop::collection::vec(prop::collection::vec(arrival(), 1..4), 1..30)
+}
+
+/// A life with all that was given to it.
+struct Told {
+    life: Life,
+    steps: Vec<(Execution, Vec<Message>)>,
+}
+
+fn tell(script: &[Vec<Arrival>]) -> Told {
+    let mut told = Told { life: Life::ordered(), steps: Vec::new() };
+    for batch in script {
+        let messages: Vec<_> = batch.iter().filter_map(|one| told.message(one)).collect();
+        let before = told.life.now.clone();
+        let verdicts = told.life.take(&messages);
+        assert_eq!(verdicts.len(), messages.len(), "nothing is newer than what is there");
+        told.steps.push((before, messages));
+    }
+    told
+}
+
+impl Told {
+    fn message(&mut self, arrival: &Arrival) -> Option<Message> {
+        let life = &mut self.life;
+        let data = r#"{"charge_id":"ch","tracking":"T","number":"R","reason":"why"}"#;
+        Some(match arrival {
+            Arrival::Event(event) => life.event(event, data),
+            Arrival::Identified(event, id) => life.event_with_id(event, &format!("id-{id}")),
+            Arrival::Succeeded(choice) => {
+                let (task, attempt) = outstanding(life, *choice)?;
+                life.result(task, attempt, TaskOutcome::Ok(json(data)))
+            }
+            Arrival::Failed(choice, code) => {
+                let (task, attempt) = outstanding(life, *choice)?;
+                life.result(task, attempt, failure(code))
+            }
+            Arrival::Fired(choice) => {
+                let timers: Vec<_> = life.now.state.timers.keys().copied().collect();
+                let timer = *timers.get(usize::from(*choice) % timers.len().max(1))?;
+                life.fired(timer)
+            }
+            Arrival::Sent(entry, index) => {
+                life.send("order-41", &format!("{}-{index}", u32::from(*entry) + 1), "HOLD")
+            }
+            Arrival::Repeated(choice) => {
+                let given: Vec<_> = self.steps.iter().flat_map(|(_, messages)| messages).collect();
+                (*given.get(usize::from(*choice) % given.len().max(1))?).clone()
+            }
+        })
+    }
+}
+
+/// An attempt that a worker has.
+fn outstanding(life: &Life, choice: u8) -> Option<(Token, u32)> {
+    let tasks = life.now.state.tasks.iter().filter(|(_, task)| task.not_before.is_none());
+    let tasks: Vec<_> = tasks.map(|(token, task)| (*token, task.attempt)).collect();
+    tasks.get(usize::from(choice) % tasks.len().max(1)).copied()
+}
+
+fn sealed(life: &Life, before: &Execution, messages: &[Message]) -> Option<Vec<u8>> {
+    let writer = Writer { worker: "worker-1".into(), epoch: 3 };
+    let draft = step(&life.template, before, messages).draft?;
+    Some(draft.seal(&writer, None).bytes.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_inputs_give_the_same_bytes(script in script()) {
+        let Told { life, steps } = tell(&script);
+        for (before, messages) in &steps {
+            prop_assert_eq!(sealed(&life, before, messages), sealed(&life, before, messages));
+        }
+    }
+
+    #[test]
+    fn the_fold_of_the_journal_is_the_state(script in script()) {
+        let Told { life, .. } = tell(&script);
+
+        let replayed = replay(&life.template, &life.entries).unwrap();
+        let base = execution_of(&life.entries[0]).unwrap();
+        let mut behind = life.entries[1..].to_vec();
+        for entry in &mut behind {
+            (entry.state, entry.base) = (None, Some(1));
+        }
+
+        prop_assert_eq!(&replayed.execution, &life.now);
+        prop_assert_eq!(&fold(base, &life.template, &behind).unwrap(), &life.now);
+        prop_assert!(verify_chain(&life.entries).is_ok());
+    }
+
+    #[test]
+    fn whatever_was_given_changes_nothing_when_it_is_given_again(script in script()) {
+        let Told { life, steps } = tell(&script);
+        for message in steps.iter().flat_map(|(_, messages)| messages) {
+            let again = step(&life.template, &life.now, std::slice::from_ref(message));
+            prop_assert!(again.draft.is_none(), "{:?} of {message:?}", again.verdicts);
+            prop_assert!(!matches!(again.verdicts[..], [Verdict::Newer | Verdict::Poison(_)]));
+        }
+    }
+
+    #[test]
+    fn ids_of_effects_are_their_places_and_what_is_set_is_in_the_state(script in script()) {
+        let Told { life, .. } = tell(&script);
+        let mut ids = BTreeSet::new();
+        let mut timers = BTreeSet::new();
+        for entry in &life.entries {
+            for fired in entry.causes.iter().filter(|cause| cause.cause_type.as_str() == "pled.timer") {
+                timers.remove(&fired.token.unwrap());
+            }
+            for (index, effect) in entry.effects.iter().enumerate() {
+                let place = format!("{}/{}/{index}", entry.execution, entry.seq);
+                prop_assert_eq!(&*effect.id, &*place);
+                prop_assert!(ids.insert(effect.id.clone()));
+                match &effect.kind {
+                    EffectKind::TimerSet { timer, .. } => drop(timers.insert(*timer)),
+                    EffectKind::TimerCancel { timer } => prop_assert!(timers.remove(timer)),
+                    EffectKind::Task(_) | EffectKind::TaskCancel { .. } | EffectKind::Send { .. } => {}
+                }
+            }
+        }
+        let set: BTreeSet<_> = life.now.state.timers.keys().copied().collect();
+        prop_assert_eq!(set, timers);
+    }
+
+    #[test]
+    fn times_never_go_back_and_places_never_repeat(script in script()) {
+        let Told { life, .. } = tell(&script);
+        let mut last = [(0, 0); 4];
+        prop_assert!(life.entries.is_sorted_by_key(|entry| entry.at));
+        for cause in life.entries.iter().flat_map(|entry| &entry.causes) {
+            let stream = usize::from(cause.stream != pled_engine::message::Source::Events)
+                + usize::from(cause.stream == pled_engine::message::Source::Timers);
+            let place = (cause.generation, cause.stream_seq);
+            prop_assert!(place > last[stream]);
+            last[stream] = place;
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_of_an_entry_is_found(script in script(), bits in prop::collection::vec(any::<prop::sample::Index>(), 20)) {
+        let Told { life, .. } = tell(&script);
+        for (entry, bit) in life.entries.iter().zip(bits) {
+            let mut bytes = entry.encode().unwrap();
+            let bit = bit.index(bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(JournalEntry::decode(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn serde_writes_the_canonical_form_of_any_value(value in value()) {
+        let canonical = value.to_canonical();
+        prop_assert_eq!(&canonical::to_vec(&value).unwrap(), &canonical);
+        prop_assert_eq!(&serde_json::from_slice::<Value>(&canonical).unwrap(), &value);
+    }
+
+    #[test]
+    fn causes_are_the_messages_that_they_were(script in script()) {
+        let Told { life, steps } = tell(&script);
+        let mut given = steps.iter().flat_map(|(_, messages)| messages);
+        for cause in life.entries[1..].iter().flat_map(|entry| &entry.causes) {
+            let message = cause.message(&life.now.id).unwrap();
+            prop_assert!(given.any(|given| *given == message));
+        }
+    }
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let key = prop_oneof![any::<String>(), "[a-c\u{e000}\u{10000}\"\\\\\n]{0,3}"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_filter_map("finite", Value::from_f64),
+        (-9_007_199_254_740_991_i64..=9_007_199_254_740_991).prop_map(Value::Int),
+        key.clone().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 48, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((key.clone(), inner), 0..6)
+                .prop_map(|members| Value::Object(members.into_iter().collect::<Object>())),
+        ]
+    })
+}
