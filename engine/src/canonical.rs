@@ -27,7 +27,10 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
 /// If it has no such form: a number that is not finite, an integer beyond ±(2^53 - 1), a key that
 /// is no string or stands twice. What was appended by then is to be thrown away.
 pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Error> {
-    value.serialize(&mut Serializer { out, members: Vec::new() })
+    let mut serializer = Serializer { out: std::mem::take(out), ..Serializer::default() };
+    let written = value.serialize(&mut serializer);
+    *out = serializer.out;
+    written
 }
 
 /// A value has no RFC 8785 form.
@@ -41,25 +44,55 @@ impl ser::Error for Error {
     }
 }
 
-struct Serializer<'o> {
-    out: &'o mut Vec<u8>,
+/// Writes one value after the other.
+#[derive(Default)]
+pub(crate) struct Serializer {
+    /// What was written.
+    pub(crate) out: Vec<u8>,
     /// The members so far of all objects that are open, the innermost last.
     members: Vec<Member>,
+    /// Where members are put in order.
+    ordered: Vec<u8>,
 }
 
-/// Where a member stands in the output: `start` is its key's quote.
+/// Where a member stands in the output, its key with the quotes.
 #[derive(Clone, Copy)]
 struct Member {
     start: usize,
     key_end: usize,
     end: usize,
+    /// The first eight bytes of the key, which order most keys; `None` where the order of its bytes
+    /// is not that of its UTF-16 units: not ASCII, or written with an escape.
+    prefix: Option<u64>,
 }
 
-impl Serializer<'_> {
+impl Serializer {
+    /// Sorts the members of the innermost object, the last things in the output.
+    fn put_in_order(&mut self, base: usize) -> Result<(), Error> {
+        let Self { out, members, ordered } = self;
+        let members = &mut members[base..];
+        let Some(first) = members.first().map(|member| member.start) else { return Ok(()) };
+        members.sort_unstable_by(|a, b| compare(out, a, b));
+        ordered.clear();
+        for (index, member) in members.iter().enumerate() {
+            if index > 0 {
+                if compare(out, &members[index - 1], member) == Ordering::Equal {
+                    let key = unescape(out, member);
+                    return Err(Error(format!("the key {key:?} stands twice")));
+                }
+                ordered.push(b',');
+            }
+            ordered.extend_from_slice(&out[member.start..member.end]);
+        }
+        out.truncate(first);
+        out.extend_from_slice(ordered);
+        Ok(())
+    }
+
     fn integer(&mut self, int: Option<i64>) -> Result<(), Error> {
         match int.filter(|int| (-INTEGER_MAX..=INTEGER_MAX).contains(int)) {
             Some(int) => {
-                write_int(int, self.out);
+                write_int(int, &mut self.out);
                 Ok(())
             }
             None => Err(Error("an integer beyond 2^53 - 1 is not exact in JSON".to_owned())),
@@ -70,14 +103,14 @@ impl Serializer<'_> {
     fn display<T: fmt::Display + ?Sized>(&mut self, text: &T) -> Result<(), Error> {
         self.out.push(b'"');
         let start = self.out.len();
-        write!(Raw(self.out), "{text}").map_err(ser::Error::custom)?;
+        write!(Raw(&mut self.out), "{text}").map_err(ser::Error::custom)?;
         let plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..=0x1f);
         if self.out[start..].iter().all(plain) {
             self.out.push(b'"');
         } else {
             let text = String::from_utf8_lossy(&self.out[start..]).into_owned();
             self.out.truncate(start - 1);
-            write_string(&text, self.out);
+            write_string(&text, &mut self.out);
         }
         Ok(())
     }
@@ -94,13 +127,13 @@ impl fmt::Write for Raw<'_> {
 }
 
 /// An array that is being written; `variant`: inside an object of one member.
-struct Elements<'a, 'o> {
-    serializer: &'a mut Serializer<'o>,
+pub(crate) struct Elements<'a> {
+    serializer: &'a mut Serializer,
     first: bool,
     variant: bool,
 }
 
-impl Elements<'_, '_> {
+impl Elements<'_> {
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         if !std::mem::take(&mut self.first) {
             self.serializer.out.push(b',');
@@ -114,29 +147,31 @@ impl Elements<'_, '_> {
 }
 
 /// An object that is being written; `variant`: inside an object of one member.
-struct Members<'a, 'o> {
-    serializer: &'a mut Serializer<'o>,
+pub(crate) struct Members<'a> {
+    serializer: &'a mut Serializer,
     /// Where its members begin in [`Serializer::members`].
     base: usize,
     sorted: bool,
     variant: bool,
 }
 
-impl Members<'_, '_> {
+impl Members<'_> {
     fn key(
         &mut self,
-        write_key: impl FnOnce(&mut Serializer<'_>) -> Result<(), Error>,
+        write_key: impl FnOnce(&mut Serializer) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if self.serializer.members.len() > self.base {
             self.serializer.out.push(b',');
         }
         let start = self.serializer.out.len();
         write_key(self.serializer)?;
-        let member = Member { start, key_end: self.serializer.out.len(), end: 0 };
+        let key_end = self.serializer.out.len();
+        let prefix = prefix(&self.serializer.out[start + 1..key_end - 1]);
+        let member = Member { start, key_end, end: key_end, prefix };
         if self.sorted
             && let Some(last) = self.serializer.members[self.base..].last()
         {
-            self.sorted = compare(self.serializer.out, last, &member) == Ordering::Less;
+            self.sorted = compare(&self.serializer.out, last, &member) == Ordering::Less;
         }
         self.serializer.members.push(member);
         self.serializer.out.push(b':');
@@ -153,7 +188,7 @@ impl Members<'_, '_> {
 
     fn field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
         self.key(|serializer| {
-            write_string(key, serializer.out);
+            write_string(key, &mut serializer.out);
             Ok(())
         })?;
         self.value(value)
@@ -161,7 +196,7 @@ impl Members<'_, '_> {
 
     fn finish(self) -> Result<(), Error> {
         if !self.sorted {
-            put_in_order(self.serializer.out, &mut self.serializer.members[self.base..])?;
+            self.serializer.put_in_order(self.base)?;
         }
         self.serializer.members.truncate(self.base);
         self.serializer.out.extend_from_slice(if self.variant { b"}}" } else { b"}" });
@@ -169,52 +204,42 @@ impl Members<'_, '_> {
     }
 }
 
-/// The order of two members' keys, as they stand escaped in `out`.
+/// What orders a key by its first bytes; shorter ones are filled with zeros, which no key has.
+fn prefix(key: &[u8]) -> Option<u64> {
+    if !key.is_ascii() || key.contains(&b'\\') {
+        return None;
+    }
+    let mut first = [0; 8];
+    let length = key.len().min(8);
+    first[..length].copy_from_slice(&key[..length]);
+    Some(u64::from_be_bytes(first))
+}
+
+/// The order of two members' keys, as they stand in `out`.
 fn compare(out: &[u8], a: &Member, b: &Member) -> Ordering {
-    let (a, b) = (&out[a.start..a.key_end], &out[b.start..b.key_end]);
-    let plain = |key: &[u8]| key.iter().all(|byte| byte.is_ascii() && *byte != b'\\');
-    if plain(a) && plain(b) {
-        // Without the closing quotes, so that a prefix comes first.
-        return a[..a.len() - 1].cmp(&b[..b.len() - 1]);
+    let key = |member: &Member| &out[member.start + 1..member.key_end - 1];
+    match (a.prefix, b.prefix) {
+        (Some(first), Some(second)) => first.cmp(&second).then_with(|| key(a).cmp(key(b))),
+        _ => key_order(&unescape(out, a), &unescape(out, b)),
     }
-    key_order(&unescape(a), &unescape(b))
 }
 
-fn unescape(key: &[u8]) -> String {
-    let text = Scanner::from_bytes(key).and_then(|mut scanner| scanner.string().map(Into::into));
-    text.unwrap_or_default()
+fn unescape(out: &[u8], member: &Member) -> String {
+    let key = Scanner::from_bytes(&out[member.start..member.key_end])
+        .and_then(|mut scanner| scanner.string().map(Into::into));
+    key.unwrap_or_default()
 }
 
-/// Sorts members that stand from the first's start to the end of `out`, with commas between.
-fn put_in_order(out: &mut Vec<u8>, members: &mut [Member]) -> Result<(), Error> {
-    let Some(first) = members.first().map(|member| member.start) else { return Ok(()) };
-    members.sort_by(|a, b| compare(out, a, b));
-    let mut ordered = Vec::with_capacity(out.len() - first);
-    for (index, member) in members.iter().enumerate() {
-        if index > 0 {
-            if compare(out, &members[index - 1], member) == Ordering::Equal {
-                let key = unescape(&out[member.start..member.key_end]);
-                return Err(Error(format!("the key {key:?} stands twice")));
-            }
-            ordered.push(b',');
-        }
-        ordered.extend_from_slice(&out[member.start..member.end]);
-    }
-    out.truncate(first);
-    out.append(&mut ordered);
-    Ok(())
-}
-
-impl<'a, 'o> ser::Serializer for &'a mut Serializer<'o> {
+impl<'a> ser::Serializer for &'a mut Serializer {
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = Elements<'a, 'o>;
-    type SerializeTuple = Elements<'a, 'o>;
-    type SerializeTupleStruct = Elements<'a, 'o>;
-    type SerializeTupleVariant = Elements<'a, 'o>;
-    type SerializeMap = Members<'a, 'o>;
-    type SerializeStruct = Members<'a, 'o>;
-    type SerializeStructVariant = Members<'a, 'o>;
+    type SerializeSeq = Elements<'a>;
+    type SerializeTuple = Elements<'a>;
+    type SerializeTupleStruct = Elements<'a>;
+    type SerializeTupleVariant = Elements<'a>;
+    type SerializeMap = Members<'a>;
+    type SerializeStruct = Members<'a>;
+    type SerializeStructVariant = Members<'a>;
 
     fn serialize_bool(self, flag: bool) -> Result<(), Error> {
         self.out.extend_from_slice(if flag { b"true" } else { b"false" });
@@ -270,7 +295,7 @@ impl<'a, 'o> ser::Serializer for &'a mut Serializer<'o> {
     }
 
     fn serialize_str(self, text: &str) -> Result<(), Error> {
-        write_string(text, self.out);
+        write_string(text, &mut self.out);
         Ok(())
     }
 
@@ -325,15 +350,15 @@ impl<'a, 'o> ser::Serializer for &'a mut Serializer<'o> {
         Ok(())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Elements<'a, 'o>, Error> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Elements<'a>, Error> {
         Ok(self.elements(false))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Elements<'a, 'o>, Error> {
+    fn serialize_tuple(self, _: usize) -> Result<Elements<'a>, Error> {
         Ok(self.elements(false))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Elements<'a, 'o>, Error> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Elements<'a>, Error> {
         Ok(self.elements(false))
     }
 
@@ -343,16 +368,16 @@ impl<'a, 'o> ser::Serializer for &'a mut Serializer<'o> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Elements<'a, 'o>, Error> {
+    ) -> Result<Elements<'a>, Error> {
         self.begin_variant(variant);
         Ok(self.elements(true))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Members<'a, 'o>, Error> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Members<'a>, Error> {
         Ok(self.object(false))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members<'a, 'o>, Error> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members<'a>, Error> {
         Ok(self.object(false))
     }
 
@@ -362,7 +387,7 @@ impl<'a, 'o> ser::Serializer for &'a mut Serializer<'o> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Members<'a, 'o>, Error> {
+    ) -> Result<Members<'a>, Error> {
         self.begin_variant(variant);
         Ok(self.object(true))
     }
@@ -372,26 +397,26 @@ impl<'a, 'o> ser::Serializer for &'a mut Serializer<'o> {
     }
 }
 
-impl<'o> Serializer<'o> {
+impl Serializer {
     fn begin_variant(&mut self, variant: &'static str) {
         self.out.push(b'{');
-        write_string(variant, self.out);
+        write_string(variant, &mut self.out);
         self.out.push(b':');
     }
 
-    fn elements(&mut self, variant: bool) -> Elements<'_, 'o> {
+    fn elements(&mut self, variant: bool) -> Elements<'_> {
         self.out.push(b'[');
         Elements { serializer: self, first: true, variant }
     }
 
-    fn object(&mut self, variant: bool) -> Members<'_, 'o> {
+    fn object(&mut self, variant: bool) -> Members<'_> {
         self.out.push(b'{');
         let base = self.members.len();
         Members { serializer: self, base, sorted: true, variant }
     }
 }
 
-impl ser::SerializeSeq for Elements<'_, '_> {
+impl ser::SerializeSeq for Elements<'_> {
     type Ok = ();
     type Error = Error;
 
@@ -405,7 +430,7 @@ impl ser::SerializeSeq for Elements<'_, '_> {
     }
 }
 
-impl ser::SerializeTuple for Elements<'_, '_> {
+impl ser::SerializeTuple for Elements<'_> {
     type Ok = ();
     type Error = Error;
 
@@ -419,7 +444,7 @@ impl ser::SerializeTuple for Elements<'_, '_> {
     }
 }
 
-impl ser::SerializeTupleStruct for Elements<'_, '_> {
+impl ser::SerializeTupleStruct for Elements<'_> {
     type Ok = ();
     type Error = Error;
 
@@ -433,7 +458,7 @@ impl ser::SerializeTupleStruct for Elements<'_, '_> {
     }
 }
 
-impl ser::SerializeTupleVariant for Elements<'_, '_> {
+impl ser::SerializeTupleVariant for Elements<'_> {
     type Ok = ();
     type Error = Error;
 
@@ -447,7 +472,7 @@ impl ser::SerializeTupleVariant for Elements<'_, '_> {
     }
 }
 
-impl ser::SerializeMap for Members<'_, '_> {
+impl ser::SerializeMap for Members<'_> {
     type Ok = ();
     type Error = Error;
 
@@ -472,7 +497,7 @@ impl ser::SerializeMap for Members<'_, '_> {
     }
 }
 
-impl ser::SerializeStruct for Members<'_, '_> {
+impl ser::SerializeStruct for Members<'_> {
     type Ok = ();
     type Error = Error;
 
@@ -489,7 +514,7 @@ impl ser::SerializeStruct for Members<'_, '_> {
     }
 }
 
-impl ser::SerializeStructVariant for Members<'_, '_> {
+impl ser::SerializeStructVariant for Members<'_> {
     type Ok = ();
     type Error = Error;
 

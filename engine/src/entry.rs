@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::canonical;
+use crate::canonical::{self, Serializer};
 use crate::effect::Effect;
 use crate::execution::{State, Status};
 use crate::id::{EventType, ExecutionId, Hash, TemplateRef, TemplateSelector, Token};
@@ -167,35 +167,38 @@ impl JournalEntry {
     ///
     /// The same bytes as [`Self::encode`] gives, without serialising the state again.
     pub(crate) fn seal(&mut self, state: Option<&[u8]>) -> Result<Vec<u8>, canonical::Error> {
-        let mut out = Vec::with_capacity(1024 + state.map_or(0, <[u8]>::len));
-        member(&mut out, "at", &self.at)?;
-        member(&mut out, "base", &self.base)?;
-        member(&mut out, "causes", &self.causes)?;
-        member(&mut out, "effects", &self.effects)?;
-        member(&mut out, "engine", &self.engine)?;
-        member(&mut out, "epoch", &self.epoch)?;
-        member(&mut out, "execution", &self.execution)?;
-        let before = out.len();
-        member(&mut out, "hash", &self.hash)?;
-        let behind = out.len();
+        let mut serializer = Serializer::default();
+        serializer.out.reserve(2048 + state.map_or(0, <[u8]>::len));
+        let out = &mut serializer;
+        member(out, "at", &self.at)?;
+        member(out, "base", &self.base)?;
+        member(out, "causes", &self.causes)?;
+        member(out, "effects", &self.effects)?;
+        member(out, "engine", &self.engine)?;
+        member(out, "epoch", &self.epoch)?;
+        member(out, "execution", &self.execution)?;
+        let before = out.out.len();
+        member(out, "hash", &self.hash)?;
+        let behind = out.out.len();
         if !self.log.is_empty() {
-            member(&mut out, "log", &self.log)?;
+            member(out, "log", &self.log)?;
         }
-        member(&mut out, "prev", &self.prev)?;
-        member(&mut out, "seq", &self.seq)?;
+        member(out, "prev", &self.prev)?;
+        member(out, "seq", &self.seq)?;
         if let Some(state) = state {
-            out.extend_from_slice(b",\"state\":");
-            out.extend_from_slice(state);
+            out.out.extend_from_slice(b",\"state\":");
+            out.out.extend_from_slice(state);
         }
-        member(&mut out, "state_hash", &self.state_hash)?;
-        member(&mut out, "status", &self.status)?;
-        member(&mut out, "template", &self.template)?;
+        member(out, "state_hash", &self.state_hash)?;
+        member(out, "status", &self.status)?;
+        member(out, "template", &self.template)?;
         if let Some(hash) = &self.template_hash {
-            member(&mut out, "template_hash", hash)?;
+            member(out, "template_hash", hash)?;
         }
-        member(&mut out, "transitions", &self.transitions)?;
-        member(&mut out, "v", &self.v)?;
-        member(&mut out, "worker", &self.worker)?;
+        member(out, "transitions", &self.transitions)?;
+        member(out, "v", &self.v)?;
+        member(out, "worker", &self.worker)?;
+        let mut out = serializer.out;
         out.push(b'}');
         self.hash = Hash::of_parts(&[&out[..before], &out[behind..]]);
         // The digits and the closing quote end the member.
@@ -206,14 +209,15 @@ impl JournalEntry {
 
 /// Appends a member, with the brace or comma that comes before it.
 fn member<T: Serialize + ?Sized>(
-    out: &mut Vec<u8>,
+    serializer: &mut Serializer,
     key: &str,
     value: &T,
 ) -> Result<(), canonical::Error> {
-    out.push(if out.is_empty() { b'{' } else { b',' });
-    write_string(key, out);
-    out.push(b':');
-    canonical::write(value, out)
+    let first = serializer.out.is_empty();
+    serializer.out.push(if first { b'{' } else { b',' });
+    write_string(key, &mut serializer.out);
+    serializer.out.push(b':');
+    value.serialize(serializer)
 }
 
 /// The hash of stored bytes: of all but the member that states it, which is found by its text. No

@@ -1,9 +1,11 @@
 //! Names and numbers that are checked once, at the border, and known good after.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -327,20 +329,48 @@ impl FromStr for Hash {
 }
 
 macro_rules! as_text {
-    ($($name:ty),+) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+    ($($name:ty),+; $($shared:ty),+) => {
+        $(
+            impl Serialize for $name {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    serializer.collect_str(self)
+                }
             }
-        }
+        )+
+        $(
+            impl Serialize for $shared {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    serializer.serialize_str(&self.0)
+                }
+            }
+        )+
+        from_text!($($name),+, $($shared),+);
+    };
+}
 
+macro_rules! from_text {
+    ($($name:ty),+) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Text(PhantomData))
             }
         }
     )+};
 }
 
-as_text!(ExecutionId, EventType, TemplateName, TemplateRef, TemplateSelector, Token, Hash);
+as_text!(TemplateRef, TemplateSelector, Token, Hash; ExecutionId, EventType, TemplateName);
+
+/// Parses a name where it stands, without a copy in between.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = InvalidName>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
