@@ -10,14 +10,12 @@ use super::suggest::closest;
 use crate::json::Number;
 
 /// Words of XState 4 and other dialects, and what stands for them here.
-const OTHER_WORDS: [(&str, &str); 9] = [
+const OTHER_WORDS: [(&str, &str); 7] = [
     ("cond", "guard"),
     ("internal", "reenter"),
     ("onEntry", "entry"),
     ("onExit", "exit"),
     ("activities", "invoke"),
-    ("services", "invoke"),
-    ("rejected", "onError"),
     ("payload", "data"),
     ("delay", "delay_ms"),
 ];

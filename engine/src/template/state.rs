@@ -157,7 +157,7 @@ impl Compiler<'_, '_> {
                 wrong_kind(node, "`initial` must be a state's key or an object", findings);
                 return (None, Vec::new());
             }
-            let known = ["target", "actions", "description", "meta"];
+            let known = ["target", "actions"];
             let Some(fields) = Fields::of(node, "`initial`", &known, findings) else {
                 return (None, Vec::new());
             };
