@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::compile::{CONTEXT, Compiler, delay, mapping, params};
+use super::compile::{CONTEXT, Compiler, delay, expression, mapping, params};
 use super::diagnostic::Findings;
 use super::document::{Kind, Member, Node};
 use super::reader::{Fields, array, cut, one_of, string, wrong_kind};
@@ -20,16 +20,16 @@ impl Compiler<'_, '_> {
     /// Reads a list of actions.
     pub(super) fn actions(&mut self, node: &Node, findings: &mut Findings) -> Vec<Action> {
         let elements = array(node, "a list of actions", findings).unwrap_or_default();
-        let elements = elements.iter().enumerate();
-        elements
-            .filter_map(|(index, element)| {
-                findings.at(index, |findings| {
-                    let pointer = Arc::from(findings.pointer());
-                    let kind = self.action(element, findings)?;
-                    Some(Action { pointer, kind })
-                })
-            })
-            .collect()
+        // Actions are large, and a growing vector would hold room for four from the first on.
+        let mut actions = Vec::with_capacity(elements.len());
+        for (index, element) in elements.iter().enumerate() {
+            actions.extend(findings.at(index, |findings| {
+                let pointer = Arc::from(findings.pointer());
+                let kind = self.action(element, findings)?;
+                Some(Action { pointer, kind })
+            }));
+        }
+        actions
     }
 
     fn action(&mut self, node: &Node, findings: &mut Findings) -> Option<ActionKind> {
@@ -267,12 +267,22 @@ fn receiver(node: &Node, findings: &mut Findings) -> Option<Mapping> {
 
 /// A text as it stands, or an expression that gives one.
 fn text_or_expression(node: &Node, findings: &mut Findings) -> Option<Mapping> {
-    match &node.kind {
-        Kind::String(text) => Some(Mapping::constant(Value::String(text.clone()))),
-        Kind::Object(members) if members.len() == 1 => mapping(node, CONTEXT, findings),
-        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Array(_) | Kind::Object(_) => {
-            wrong_kind(node, "this must be a string or an expression", findings);
-            None
-        }
+    let members = match &node.kind {
+        Kind::String(text) => return Some(Mapping::constant(Value::String(text.clone()))),
+        Kind::Object(members) => members.as_slice(),
+        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Array(_) => &[],
+    };
+    let [member] = members else {
+        wrong_kind(node, "this must be a string or an expression", findings);
+        return None;
+    };
+    if *member.key != *"$literal" {
+        // A mapping takes an object without an operator for data; here there is no such.
+        expression(node, CONTEXT, findings)?;
     }
+    let mapping = mapping(node, CONTEXT, findings)?;
+    if mapping.as_constant().is_some_and(|value| value.as_str().is_none()) {
+        findings.error(code::KIND, &node.span, "this must give a string");
+    }
+    Some(mapping)
 }

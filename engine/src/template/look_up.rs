@@ -1,6 +1,7 @@
 //! Questions to a compiled template.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::outline::position;
@@ -140,8 +141,14 @@ impl Descriptors {
 
     /// Adds transitions on the event `name`, behind those that are there.
     pub(super) fn add(&mut self, name: Arc<str>, transitions: Vec<Transition>) {
-        if !transitions.is_empty() {
-            self.exact.entry(name).or_default().extend(transitions);
+        if transitions.is_empty() {
+            return;
+        }
+        match self.exact.entry(name) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(transitions);
+            }
+            Entry::Occupied(mut before) => before.get_mut().extend(transitions),
         }
     }
 

@@ -122,12 +122,12 @@ impl Compiler<'_, '_> {
         let Some(elements) = node.elements() else {
             return self.transition(source, node, findings).into_iter().collect();
         };
-        let elements = elements.iter().enumerate();
-        elements
-            .filter_map(|(index, element)| {
-                findings.at(index, |findings| self.transition(source, element, findings))
-            })
-            .collect()
+        let mut transitions = Vec::with_capacity(elements.len());
+        for (index, element) in elements.iter().enumerate() {
+            transitions
+                .extend(findings.at(index, |findings| self.transition(source, element, findings)));
+        }
+        transitions
     }
 
     fn transition(
