@@ -36,13 +36,7 @@ impl Partition {
                 self.slots[at].conflicted = true;
                 self.read_back(at, out);
             }
-            Published::Unknown => {
-                if self.config.mutation == Some(Mutation::UnknownIsFailed) {
-                    self.slots[at].job = Job::Idle;
-                    return self.advance(at, out);
-                }
-                self.read_back(at, out);
-            }
+            Published::Unknown => self.read_back(at, out),
             Published::TooLarge => {
                 let Job::Commit(written) = &self.slots[at].job else { return };
                 let judged = written.verdicts.len();

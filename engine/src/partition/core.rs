@@ -1,25 +1,24 @@
-//! The pure core as the protocol uses it. Wired to [`crate::step`] as soon as that is there; until
-//! then every message is set aside.
+//! The pure core as the protocol uses it.
 
 use std::sync::Arc;
 
 use crate::execution::Execution;
 use crate::id::TemplateRef;
-use crate::message::Message;
-use crate::step::{Step, Verdict};
+use crate::replay;
 use crate::template::Template;
 
 use super::slots::Fold;
 
-pub(super) fn step(_: &Template, _: &Execution, messages: &[Message]) -> Step {
-    let verdicts = messages.iter().map(|_| Verdict::Poison("no step yet".into())).collect();
-    Step { verdicts, draft: None }
-}
-
-/// The execution after the newest entry, with the place of its base.
+/// The execution after the newest entry, with the stream sequence of its base.
 pub(super) fn fold(
-    _: &Fold,
-    _: impl Fn(&TemplateRef) -> Option<Arc<Template>>,
+    fold: &Fold,
+    template: impl Fn(&TemplateRef) -> Option<Arc<Template>>,
 ) -> Result<(Execution, u64), String> {
-    Err("no step yet".into())
+    let (base, behind) = fold.before.split_first().ok_or("its base is not there")?;
+    let execution = replay::execution_of(&base.entry).ok_or("its base carries no state")?;
+    let template = template(&fold.newest.entry.template).ok_or("its template is not there")?;
+    let entries = behind.iter().chain([&fold.newest]).map(|loaded| &loaded.entry);
+    let execution =
+        replay::fold(execution, &template, entries).map_err(|divergence| divergence.to_string())?;
+    Ok((execution, base.stream_seq))
 }

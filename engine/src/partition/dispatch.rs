@@ -188,6 +188,9 @@ impl Partition {
                 EffectKind::Task(_) | EffectKind::Send { .. } | EffectKind::TimerCancel { .. },
             ) => self.effect_done(at, index, out),
             (Published::Conflict { .. }, _) => self.back_off(at, "a timer of it is refused", out),
+            (Published::Unknown, _) if self.config.mutation == Some(Mutation::UnknownIsDone) => {
+                self.effect_done(at, index, out);
+            }
             // It may have been worked on already, so it is looked for first.
             (Published::Unknown, EffectKind::Task(_)) => {
                 item.stage = Stage::LookForTask;

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use crate::entry::Outcome;
 use crate::id::TemplateSelector;
 use crate::message::{Body, Failure, Message, Source, TaskOutcome};
-use crate::step::{Draft, Verdict, Writer};
+use crate::step::{Draft, Verdict, Writer, step};
 use crate::value::Value;
 
-use super::core::step;
 use super::protocol::{DeadReason, Output, Reply};
 use super::slots::{Held, Job, MessageKey, SlotId, Written, weigh_message};
 use super::{Mutation, Partition, Pending, index_of};
@@ -193,16 +192,6 @@ impl Partition {
             return self.judge_too_large(at, judged, out);
         }
         verdicts.truncate(judged);
-        if self.config.mutation == Some(Mutation::VerdictEarly) {
-            for (verdict, message) in verdicts.iter().zip(&slot.queue) {
-                if !is_taken(verdict)
-                    && let Some(index) = index_of(message.source)
-                {
-                    self.inputs[index].done(message.stream_seq);
-                    self.writing.note_done();
-                }
-            }
-        }
         let slot = &mut self.slots[at];
         let expected = slot.held.as_ref().map_or(0, |held| held.stream_seq);
         slot.step_limit = 0;

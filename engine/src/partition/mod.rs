@@ -127,10 +127,8 @@ pub enum Mutation {
     NoBarrier,
     /// Sends to one target go out together.
     SendsAtOnce,
-    /// A publish without an answer counts as failed: decide anew.
-    UnknownIsFailed,
-    /// Verdicts without an entry are done before the entry of their step.
-    VerdictEarly,
+    /// An effect without an answer counts as done.
+    UnknownIsDone,
     /// An entry of a newer epoch is taken for one's own.
     EpochIgnored,
 }
