@@ -1,5 +1,4 @@
 //! The built-in action `http` against a listener of its own.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{Arc, Mutex};
 
