@@ -14,7 +14,7 @@ use crate::value::{key_order, write_int, write_string};
 /// The RFC 8785 form of `value`.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
     let mut out = Vec::new();
     write(value, &mut out)?;
