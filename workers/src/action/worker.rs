@@ -113,7 +113,7 @@ async fn guarded(shared: Arc<Shared>, delivery: Delivery, ack_wait: Duration) {
         Ok(request) => request,
         Err(reason) => {
             tracing::error!(reason, "a task that cannot be read is thrown away");
-            metrics::counter!("pled_action_attempts_total", "action" => "", "outcome" => "unreadable")
+            metrics::counter!("pled_action_attempts_total", "action" => "other", "outcome" => "unreadable")
                 .increment(1);
             return delivery.term().await;
         }

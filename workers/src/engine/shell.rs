@@ -79,7 +79,11 @@ impl Shell {
             meter: Meter::new(number),
             shared,
         };
-        shell.flight.push(async move { drain.cancelled().map(|()| Done::Drain).await }.boxed());
+        let draining = async move {
+            drain.cancelled().await;
+            Done::Drain
+        };
+        shell.flight.push(draining.boxed());
         let ended = shell.live(held).await;
         shell.meter.count(&shell.partition);
         shell.let_go().await;

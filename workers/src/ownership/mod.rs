@@ -23,6 +23,8 @@ use crate::clock::{Clock, millis};
 
 /// How often a worker looks for partitions that are free.
 const LOOK: Duration = Duration::from_millis(500);
+/// How soon after one was given up.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Which partitions a worker aims for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,15 +121,22 @@ where
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended)?,
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    self.ended(ended)?;
+                    look.reset_after(AGAIN);
+                }
                 _ = look.tick() => {
                     let every = self.ownership.lease_ttl / 3;
                     if announced.is_none_or(|announced| announced.elapsed() >= every) {
                         announced = Some(Instant::now());
                         self.announce();
                     }
-                    if let Err(error) = self.balance().await {
-                        tracing::debug!(%error, "partitions are looked for again");
+                    // Without a connection this takes its time, and a shutdown does not wait for it.
+                    tokio::select! {
+                        () = shutdown.cancelled() => return Ok(()),
+                        balanced = self.balance() => if let Err(error) = balanced {
+                            tracing::debug!(%error, "partitions are looked for again");
+                        },
                     }
                     self.say();
                 }

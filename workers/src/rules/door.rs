@@ -118,7 +118,11 @@ impl Door {
         };
         door.hold(held, false);
         door.watch_connection(door.nats.connections());
-        door.flight.push(async move { drain.cancelled().map(|()| Done::Drain).await }.boxed());
+        let draining = async move {
+            drain.cancelled().await;
+            Done::Drain
+        };
+        door.flight.push(draining.boxed());
         let ended = match door.take_over(&config.worker_id).await {
             Ok(subscription) => door.live(subscription).await,
             Err(ended) => ended,

@@ -43,14 +43,14 @@ const ORDER: &str = r#"{
 }"#;
 
 /// Waits a moment and is done.
-const NAP: &str = r#"{
+pub(crate) const NAP: &str = r#"{
   "pled": "1.0", "id": "nap", "version": 1, "logic": "pled-logic-1",
   "initial": "asleep",
   "states": { "asleep": { "after": { "50": "awake" } }, "awake": { "type": "final" } }
 }"#;
 
 impl Installation {
-    fn drive(&self, worker: &str) -> (JoinHandle<()>, CancellationToken) {
+    pub(crate) fn drive(&self, worker: &str) -> (JoinHandle<()>, CancellationToken) {
         self.drive_with(EngineConfig {
             partitions: Partitions::All,
             lease_ttl: Duration::from_secs(2),

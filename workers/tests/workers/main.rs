@@ -4,6 +4,7 @@
 mod actions;
 mod engine;
 mod http;
+mod maintain;
 mod rules;
 
 use std::time::Duration;
