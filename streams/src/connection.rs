@@ -91,7 +91,7 @@ impl ConnectOptions {
     /// What the `nats` command would use: the context (`context_flag`, NATS_CONTEXT, or the one
     /// that is selected), over it the variables (NATS_URL, NATS_CREDS, NATS_USER, NATS_PASSWORD,
     /// NATS_TOKEN, NATS_NKEY, NATS_JWT, NATS_SEED, NATS_CA, NATS_CERT, NATS_KEY), over them
-    /// `url_flag`; and PLED_PREFIX, PLED_NATS_MONITORING.
+    /// `url_flag`; and PLED_PREFIX, PLED_NATS_MONITOR.
     ///
     /// # Errors
     /// If a context that is named cannot be read.

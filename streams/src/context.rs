@@ -76,7 +76,7 @@ pub(crate) fn options(
         name: name.to_owned(),
         prefix: variable("PLED_PREFIX").unwrap_or_else(|| "pled".to_owned()),
         mode: crate::publish::Mode::default(),
-        monitoring: variable("PLED_NATS_MONITORING"),
+        monitoring: variable("PLED_NATS_MONITOR"),
     })
 }
 

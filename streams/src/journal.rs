@@ -197,3 +197,39 @@ fn load(stored: &Stored) -> Result<Loaded, ReadError> {
     })?;
     Ok(Loaded { stream_seq: stored.stream_seq, entry })
 }
+
+/// A page of an execution's entries in order: those at the stream sequence `from` or later, at
+/// most `max`.
+///
+/// # Errors
+/// If there is no answer, or what is stored is no entry.
+pub async fn page(
+    nats: &Nats,
+    execution: &ExecutionId,
+    from: u64,
+    max: usize,
+) -> Result<Vec<Loaded>, ReadError> {
+    let subject = nats.names().journal(nats.partition_of(execution), execution);
+    let Some(newest) = last_from_leader(nats, StreamKind::Journal, &subject).await? else {
+        return Ok(Vec::new());
+    };
+    if newest.stream_seq < from {
+        return Ok(Vec::new());
+    }
+    let mut reader = Reader::start(nats, StreamKind::Journal, subject.clone(), from.max(1));
+    let mut entries = Vec::new();
+    while entries.len() < max {
+        match tokio::time::timeout(HISTORY_SILENCE, reader.next()).await {
+            Ok(Read::Message(stored)) => {
+                let last = stored.stream_seq >= newest.stream_seq;
+                entries.push(load(&stored)?);
+                if last {
+                    break;
+                }
+            }
+            Ok(Read::CaughtUp(_)) => {}
+            Err(_) => return Err(ReadError::unavailable(subject, "the stream is silent")),
+        }
+    }
+    Ok(entries)
+}

@@ -706,7 +706,7 @@ fn require_durable(sync_always: Option<bool>) -> Result<(), TopologyError> {
         ),
         None => refuse(
             "it cannot be proved that the server syncs before it acknowledges: name its \
-             monitoring URL (PLED_NATS_MONITORING), or leave strict mode",
+             monitoring URL (PLED_NATS_MONITOR), or leave strict mode",
         ),
     }
 }
@@ -779,4 +779,19 @@ mod tests {
         assert!(version("2.15.0-RC.1").unwrap() > SERVER_MIN);
         assert_eq!(version("unknown"), None);
     }
+}
+
+/// The last sequence of each stream and bucket by its name: how much was ever written to it.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn last_sequences(
+    nats: &Nats,
+) -> Result<std::collections::BTreeMap<String, u64>, crate::read::ReadError> {
+    let mut last = std::collections::BTreeMap::new();
+    for kind in STREAMS {
+        let state = crate::read::stream_state(nats, kind).await?;
+        last.insert(nats.names().stream(kind).to_owned(), state.last_seq);
+    }
+    Ok(last)
 }
