@@ -26,7 +26,7 @@ pub async fn newest(
     execution: &ExecutionId,
     leader: bool,
 ) -> Result<Option<Loaded>, ReadError> {
-    let subject = nats.names().journal(nats.partition_of(execution), execution);
+    let subject = nats.names().journal(nats.known_partition_of(execution)?, execution);
     let stored = if leader {
         last_from_leader(nats, StreamKind::Journal, &subject).await?
     } else {
@@ -46,7 +46,7 @@ pub async fn range(
     from: u64,
     before: Option<u64>,
 ) -> Result<Vec<Loaded>, ReadError> {
-    let subject = nats.names().journal(nats.partition_of(execution), execution);
+    let subject = nats.names().journal(nats.known_partition_of(execution)?, execution);
     let mut entries = Vec::new();
     let mut next = from;
     while before.is_none_or(|before| next < before) {
@@ -66,7 +66,7 @@ pub async fn range(
 /// # Errors
 /// If there is no answer, or what is stored is no entry.
 pub async fn history(nats: &Nats, execution: &ExecutionId) -> Result<Vec<Loaded>, ReadError> {
-    let subject = nats.names().journal(nats.partition_of(execution), execution);
+    let subject = nats.names().journal(nats.known_partition_of(execution)?, execution);
     let Some(newest) = last_from_leader(nats, StreamKind::Journal, &subject).await? else {
         return Ok(Vec::new());
     };
@@ -209,7 +209,7 @@ pub async fn page(
     from: u64,
     max: usize,
 ) -> Result<Vec<Loaded>, ReadError> {
-    let subject = nats.names().journal(nats.partition_of(execution), execution);
+    let subject = nats.names().journal(nats.known_partition_of(execution)?, execution);
     let Some(newest) = last_from_leader(nats, StreamKind::Journal, &subject).await? else {
         return Ok(Vec::new());
     };

@@ -97,10 +97,10 @@ impl Facts {
     /// The mode of publishing that fits the server.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        match (self.replicas, self.sync_always) {
-            (2.., _) => Mode::Replicated,
-            (_, Some(true)) => Mode::Durable,
-            (_, Some(false) | None) => Mode::Relaxed,
+        match (self.sync_always, self.replicas) {
+            (Some(false) | None, _) => Mode::Relaxed,
+            (Some(true), 0..=1) => Mode::Durable,
+            (Some(true), 2..) => Mode::Replicated,
         }
     }
 
@@ -265,7 +265,7 @@ pub async fn open(nats: &Nats) -> Result<Facts, TopologyError> {
             nats.learn_generation(source, generation_of(&config.metadata));
         }
     }
-    Ok(Facts {
+    let facts = Facts {
         server_version,
         server_id: nats.server_id(),
         sync_always: sync_always(nats).await,
@@ -273,7 +273,9 @@ pub async fn open(nats: &Nats) -> Result<Facts, TopologyError> {
         replicas: journal.num_replicas,
         incarnation,
         snapshots: found.contains_key(&StreamKind::Snapshots),
-    })
+    };
+    nats.learn_mode(facts.mode());
+    Ok(facts)
 }
 
 /// Raises the generation of a stream after a loss, and gives the new one.
