@@ -645,16 +645,35 @@ fn a_send_waits_for_the_events_before_it_and_then_finds_what_they_started() {
 }
 
 #[test]
-fn what_follows_a_message_that_was_set_aside_waits_for_the_position() {
+fn nothing_is_taken_after_a_signal_was_set_aside_before_the_position_says_so() {
     let mut story = Story::begin();
-    story.send("ghost", "X", Value::Null);
+    let body = Body::Send(Send {
+        sender: "a".parse().unwrap(),
+        token: "1-0".parse().unwrap(),
+        event_type: "PONG".parse().unwrap(),
+        data: Value::Null,
+    });
+    story.log.signal("send".into(), story.now, "ghost".parse().unwrap(), body);
+    story.run();
+    assert_eq!(story.log.dead[&(Source::Signals, 1)], DeadReason::UnknownExecution);
     story.start("ghost", "work");
-
-    assert_eq!(story.log.dead[&(Source::Events, 1)], DeadReason::UnknownExecution);
     assert!(story.journal("ghost").is_empty());
+
     story.pass(200);
     assert_eq!(story.journal("ghost").len(), 1);
-    assert_eq!(story.answer_to(1).error.as_deref(), Some("no such execution"));
+}
+
+#[test]
+fn events_before_a_start_are_set_aside_at_once() {
+    let mut story = Story::begin();
+    let early = [story.send("a", "X", Value::Null), story.send("a", "Y", Value::Null)];
+    story.start("a", "work");
+
+    for event in early {
+        assert_eq!(story.log.dead[&(Source::Events, event)], DeadReason::UnknownExecution);
+        assert_eq!(story.answer_to(event).error.as_deref(), Some("no such execution"));
+    }
+    assert_eq!(story.journal("a").len(), 1);
 }
 
 #[test]
