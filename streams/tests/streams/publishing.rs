@@ -195,6 +195,7 @@ async fn what_is_answered_as_stored_survives_the_servers_kill_and_publishing_goe
     let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
     wait_until(SOON, "some are answered", || async { answered.load(Ordering::Relaxed) > 500 })
         .await;
+    let before = nats.server_id();
     server.kill();
     let answers = soon("the answers", answers).await.unwrap();
     server.restart().await;
@@ -223,5 +224,8 @@ async fn what_is_answered_as_stored_survives_the_servers_kill_and_publishing_goe
         matches!(answer, Published::Stored { .. } | Published::Conflict { .. })
     })
     .await;
-    assert_eq!(nats.connections().borrow().count, 2);
+    let now = nats.connections().borrow().clone();
+    assert_eq!((now.connected, now.count), (true, 2));
+    assert_eq!(now.server_id, nats.server_id());
+    assert_ne!(now.server_id, before, "a restart gives the server another id");
 }
