@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::connection::Nats;
 use crate::locks;
 use crate::publish::{Mode, batches};
+use crate::read::ReadError;
 use crate::subject::{Names, STREAMS, StreamKind};
 
 /// The oldest server that has what PLED needs.
@@ -299,6 +300,19 @@ pub async fn raise_generation(nats: &Nats, kind: StreamKind) -> Result<u64, Topo
         }
     }
     Ok(generation)
+}
+
+/// The last sequence of each stream and bucket by its name: how much was ever written to it.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn last_sequences(nats: &Nats) -> Result<BTreeMap<String, u64>, ReadError> {
+    let mut last = BTreeMap::new();
+    for kind in STREAMS {
+        let state = crate::read::stream_state(nats, kind).await?;
+        last.insert(nats.names().stream(kind).to_owned(), state.last_seq);
+    }
+    Ok(last)
 }
 
 const INPUTS: [(Source, StreamKind); 3] = [
@@ -781,19 +795,4 @@ mod tests {
         assert!(version("2.15.0-RC.1").unwrap() > SERVER_MIN);
         assert_eq!(version("unknown"), None);
     }
-}
-
-/// The last sequence of each stream and bucket by its name: how much was ever written to it.
-///
-/// # Errors
-/// If there is no answer.
-pub async fn last_sequences(
-    nats: &Nats,
-) -> Result<std::collections::BTreeMap<String, u64>, crate::read::ReadError> {
-    let mut last = std::collections::BTreeMap::new();
-    for kind in STREAMS {
-        let state = crate::read::stream_state(nats, kind).await?;
-        last.insert(nats.names().stream(kind).to_owned(), state.last_seq);
-    }
-    Ok(last)
 }
