@@ -17,6 +17,7 @@ pub mod message;
 pub mod partition;
 pub mod replay;
 pub mod rule;
+pub mod simulate;
 pub mod statechart;
 pub mod step;
 pub mod template;

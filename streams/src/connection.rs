@@ -13,8 +13,7 @@ use pled_engine::message::Source;
 use tokio::sync::{Notify, watch};
 
 use crate::context;
-use crate::publish::{Mode, Publisher, SharedMode};
-use crate::read::ReadError;
+use crate::publish::{Mode, Publisher};
 use crate::subject::{Names, STREAMS, StreamKind};
 
 /// How often the state of the connection is looked at without news of it, and after news.
@@ -63,8 +62,8 @@ pub struct ConnectOptions {
     pub name: String,
     /// The prefix of PLED's names, `pled`.
     pub prefix: String,
-    /// How publishing is done; `None`: as it fits the server that [`crate::topology::open`] finds.
-    pub mode: Option<Mode>,
+    /// How publishing is done.
+    pub mode: Mode,
     /// The base URL of the server's monitoring, `http://127.0.0.1:8222`: the only way to learn
     /// whether it syncs before it acknowledges.
     pub monitoring: Option<String>,
@@ -92,11 +91,10 @@ impl ConnectOptions {
     /// What the `nats` command would use: the context (`context_flag`, NATS_CONTEXT, or the one
     /// that is selected), over it the variables (NATS_URL, NATS_CREDS, NATS_USER, NATS_PASSWORD,
     /// NATS_TOKEN, NATS_NKEY, NATS_JWT, NATS_SEED, NATS_CA, NATS_CERT, NATS_KEY), over them
-    /// `url_flag`; and PLED_PREFIX, PLED_NATS_MONITOR, PLED_PUBLISH (`relaxed`, `durable`,
-    /// `replicated`: [`Self::mode`]).
+    /// `url_flag`; and PLED_PREFIX, PLED_NATS_MONITORING.
     ///
     /// # Errors
-    /// If a context that is named cannot be read, or a variable says what is unknown.
+    /// If a context that is named cannot be read.
     pub fn from_env(
         name: &str,
         url_flag: Option<&str>,
@@ -147,9 +145,7 @@ struct Shared {
     streams: Vec<stream::Stream<()>>,
     publishers: [OnceLock<Publisher>; STREAMS.len()],
     connections: watch::Receiver<Connection>,
-    mode: SharedMode,
-    /// Whether the options say the mode.
-    mode_is_given: bool,
+    mode: Mode,
     monitoring: Option<String>,
     /// 0 until [`crate::topology::open`] or `init` has read it.
     partitions: AtomicU16,
@@ -188,8 +184,7 @@ impl Nats {
                 streams,
                 publishers: Default::default(),
                 connections,
-                mode: SharedMode::new(options.mode.unwrap_or_default()),
-                mode_is_given: options.mode.is_some(),
+                mode: options.mode,
                 monitoring: options.monitoring,
                 partitions: AtomicU16::new(0),
                 generations: Default::default(),
@@ -233,18 +228,7 @@ impl Nats {
         self.shared.partitions.load(Ordering::Relaxed)
     }
 
-    /// The partition of an execution, once their number is known.
-    pub(crate) fn known_partition_of(
-        &self,
-        execution: &pled_engine::id::ExecutionId,
-    ) -> Result<u16, ReadError> {
-        match self.partitions() {
-            0 => Err(ReadError::unavailable("the topology", "it was not opened")),
-            partitions => Ok(crate::subject::partition_of(execution, partitions)),
-        }
-    }
-
-    /// The partition of an execution. [`crate::topology::open`] comes before.
+    /// The partition of an execution.
     #[must_use]
     pub fn partition_of(&self, execution: &pled_engine::id::ExecutionId) -> u16 {
         crate::subject::partition_of(execution, self.partitions())
@@ -259,7 +243,7 @@ impl Nats {
                 self.stream(kind),
                 self.names(),
                 kind,
-                self.shared.mode.clone(),
+                self.shared.mode,
                 self.connections(),
             )
         })
@@ -286,13 +270,6 @@ impl Nats {
             Source::Own => return 0,
         };
         self.shared.generations[index].load(Ordering::Relaxed)
-    }
-
-    /// Publishes from now on as it fits the server, unless the options say how.
-    pub(crate) fn learn_mode(&self, mode: Mode) {
-        if !self.shared.mode_is_given {
-            self.shared.mode.set(mode);
-        }
     }
 
     pub(crate) fn learn_partitions(&self, partitions: u16) {

@@ -2,7 +2,7 @@
 
 use super::Command;
 use super::conflict::{Domain, Restored, Selected, restored};
-use super::macrostep::{Run, scope};
+use super::macrostep::{Corners, Run, scope};
 use crate::expression::EventView;
 use crate::template::{After, StateIndex, StateKind, Template};
 use crate::value::Value;
@@ -34,12 +34,12 @@ impl EntrySet {
 }
 
 impl<'t> Run<'t, '_> {
-    /// What the transitions enter, with the history as it is after the exits.
-    pub(super) fn entry_set(&self, selected: &[Selected<'t>]) -> EntrySet {
+    /// What the transitions enter within their domains, with the history as it is after the exits.
+    pub(super) fn entry_set(&self, selected: &[Selected<'t>], domains: &[Domain]) -> EntrySet {
         let mut entry = EntrySet::default();
-        for transition in selected {
+        for (transition, domain) in selected.iter().zip(domains) {
             if !transition.transition.target.is_empty() {
-                self.add_targets(transition, &mut entry);
+                self.add_targets(transition, *domain, &mut entry);
             }
         }
         entry
@@ -53,9 +53,8 @@ impl<'t> Run<'t, '_> {
         entry
     }
 
-    fn add_targets(&self, selected: &Selected<'t>, entry: &mut EntrySet) {
+    fn add_targets(&self, selected: &Selected<'t>, domain: Domain, entry: &mut EntrySet) {
         let Selected { source, transition } = *selected;
-        let domain = selected.domain(self.template, self.chart);
         for target in &transition.target {
             let is_history = restored(self.template, self.chart, *target).is_some();
             let stays =
@@ -192,7 +191,10 @@ impl<'t> Run<'t, '_> {
         let mut end: Option<EventView> = None;
         for index in &entry.states {
             let state = self.template.state(*index);
-            insert(active, *index);
+            if !insert(active, *index) && self.corners == Corners::Pled {
+                // A history restores the source, which was not left: its work begins afresh (R11).
+                self.take_back(*index);
+            }
             self.run(*index, &state.entry, event);
             self.set_timers(*index, event);
             for invoke in &state.invoke {
@@ -307,11 +309,15 @@ fn is_complete(template: &Template, active: &[StateIndex], index: StateIndex) ->
     }
 }
 
-/// Adds `state` to an ascending list, once.
-fn insert(states: &mut Vec<StateIndex>, state: StateIndex) {
+/// Adds `state` to an ascending list; false if it is there already.
+fn insert(states: &mut Vec<StateIndex>, state: StateIndex) -> bool {
     if states.last().is_none_or(|last| *last < state) {
         states.push(state);
-    } else if let Err(place) = states.binary_search(&state) {
+        return true;
+    }
+    let place = states.binary_search(&state);
+    if let Err(place) = place {
         states.insert(place, state);
     }
+    place.is_err()
 }

@@ -32,11 +32,16 @@ impl<'t> Run<'t, '_> {
         rest
     }
 
-    /// Runs a state's exit actions, then takes back its timers and invocations; those that were
-    /// set in this macrostep are withdrawn without a trace (R13).
+    /// Runs a state's exit actions, then takes back its timers and invocations.
     pub(super) fn leave_state(&mut self, index: StateIndex, event: &EventView) {
+        self.run(index, &self.template.state(index).exit, event);
+        self.take_back(index);
+    }
+
+    /// Takes back a state's timers and invocations. Those that were set in this macrostep are
+    /// withdrawn without a trace (R13).
+    pub(super) fn take_back(&mut self, index: StateIndex) {
         let state = self.template.state(index);
-        self.run(index, &state.exit, event);
         if state.after.is_empty() && state.invoke.is_empty() {
             return;
         }

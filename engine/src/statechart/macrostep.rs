@@ -25,8 +25,16 @@ pub fn start<'t>(
     template: &'t Template,
     input: &EventView,
 ) -> Result<(Chart, Macrostep<'t>), Loop> {
+    start_with(template, input, Corners::Pled)
+}
+
+pub(crate) fn start_with<'t>(
+    template: &'t Template,
+    input: &EventView,
+    corners: Corners,
+) -> Result<(Chart, Macrostep<'t>), Loop> {
     let mut chart = Chart { context: template.context.clone(), ..Chart::default() };
-    let mut run = Run::new(template, &mut chart);
+    let mut run = Run::new(template, &mut chart, corners);
     run.handled = true;
     run.count()?;
     run.initial_microstep(input);
@@ -47,7 +55,16 @@ pub fn macrostep<'t>(
     chart: &mut Chart,
     event: &EventView,
 ) -> Result<Macrostep<'t>, Loop> {
-    let mut run = Run::new(template, chart);
+    macrostep_with(template, chart, event, Corners::Pled)
+}
+
+pub(crate) fn macrostep_with<'t>(
+    template: &'t Template,
+    chart: &mut Chart,
+    event: &EventView,
+    corners: Corners,
+) -> Result<Macrostep<'t>, Loop> {
+    let mut run = Run::new(template, chart, corners);
     run.push_compensation(event);
     let selected = run.select(event);
     run.handled = !selected.is_empty();
@@ -67,9 +84,24 @@ pub fn macrostep<'t>(
 /// Leaves all states for an end from outside: exit actions, then timers and invocations, innermost
 /// and last first. What the actions raise is not heard any more.
 pub fn exit<'t>(template: &'t Template, chart: &mut Chart, event: &EventView) -> Macrostep<'t> {
-    let mut run = Run::new(template, chart);
+    let mut run = Run::new(template, chart, Corners::Pled);
     run.leave_all(event);
     run.finish()
+}
+
+/// What is done where XState 5.33.3 contradicts the rules of TEMPLATE section 7.1.
+///
+/// Both corners are reached by a transition to a history state whose parent holds the source. Where
+/// the parent is parallel, was never left and has no default target, XState leaves it, records the
+/// history, and then takes the parts for the targets, so that it enters them without the parent:
+/// its configuration is illegal from then on. Where the history restores the source itself, it sets
+/// the timers of that state a second time and loses hold of the first ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Corners {
+    /// The parent is entered again; timers and invocations begin afresh.
+    Pled,
+    /// The same as XState, for comparing the two: see [`crate::simulate::simulate_line`].
+    XState,
 }
 
 /// A macrostep on its way.
@@ -77,6 +109,7 @@ pub(super) struct Run<'t, 'c> {
     pub(super) template: &'t Template,
     /// The configuration before the microstep; context and history as they are.
     pub(super) chart: &'c mut Chart,
+    pub(super) corners: Corners,
     pub(super) budget: Budget,
     pub(super) internal: VecDeque<EventView>,
     pub(super) commands: Vec<Command<'t>>,
@@ -104,10 +137,11 @@ pub(super) struct Run<'t, 'c> {
 }
 
 impl<'t, 'c> Run<'t, 'c> {
-    fn new(template: &'t Template, chart: &'c mut Chart) -> Self {
+    fn new(template: &'t Template, chart: &'c mut Chart, corners: Corners) -> Self {
         Self {
             template,
             chart,
+            corners,
             budget: Budget { steps: template.limits.logic_steps, bytes: PRODUCED_BYTES_MAX },
             internal: VecDeque::new(),
             commands: Vec::new(),

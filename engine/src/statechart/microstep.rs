@@ -1,7 +1,7 @@
 //! One microstep: what is left, what the transitions do, what is entered (R6).
 
-use super::conflict::Selected;
-use super::macrostep::Run;
+use super::conflict::{Domain, Selected};
+use super::macrostep::{Corners, Run};
 use crate::expression::EventView;
 use crate::template::StateIndex;
 
@@ -17,11 +17,19 @@ impl<'t> Run<'t, '_> {
             self.transition_actions(selected, event);
             return self.changed;
         }
+        let mut domains = self.domains(selected);
         let mut active = self.leave(selected, event);
         self.transition_actions(selected, event);
-        let entry = self.entry_set(selected);
+        if self.corners == Corners::XState {
+            domains = self.domains(selected);
+        }
+        let entry = self.entry_set(selected, &domains);
         self.enter(&entry, &mut active, event);
         self.end(active)
+    }
+
+    fn domains(&self, selected: &[Selected<'t>]) -> Vec<Domain> {
+        selected.iter().map(|selected| selected.domain(self.template, self.chart)).collect()
     }
 
     /// Enters the initial configuration.

@@ -26,6 +26,7 @@ use crate::value::{Object, Value};
 
 pub use compensation::compensation;
 pub use configuration::{IllegalState, chart_from, leaves, store};
+pub(crate) use macrostep::{Corners, macrostep_with, start_with};
 pub use macrostep::{exit, macrostep, start};
 
 /// What the algorithm reads and changes.

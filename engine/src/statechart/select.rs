@@ -1,16 +1,20 @@
 //! Which transitions an event takes (R3), and which are taken without one (R4).
 
 use super::conflict::{Selected, remove_conflicts};
-use super::macrostep::{Run, scope};
+use super::macrostep::{Corners, Run, scope};
 use crate::expression::EventView;
-use crate::template::{StateIndex, Transition};
+use crate::template::{StateIndex, StateKind, Transition};
 
 impl<'t> Run<'t, '_> {
     /// The transitions that `event` takes, in document order of their sources, without conflicts.
     pub(super) fn select(&mut self, event: &EventView) -> Vec<Selected<'t>> {
         let mut selected = Vec::new();
-        if !self.chart.active.is_empty() {
-            self.select_within(0, event, &mut selected);
+        match self.corners {
+            Corners::Pled if self.chart.active.is_empty() => {}
+            Corners::Pled => {
+                self.select_within(0, event, &mut selected);
+            }
+            Corners::XState => self.select_as_xstate(0, event, &mut selected),
         }
         remove_conflicts(self.template, self.chart, selected)
     }
@@ -32,13 +36,49 @@ impl<'t> Run<'t, '_> {
             next = self.select_within(next, event, selected);
         }
         if selected.len() == before {
-            let taken = state
-                .on
-                .matching(&event.event_type)
-                .find(|candidate| self.guard_holds(candidate, event));
-            selected.extend(taken.map(|transition| Selected { source, transition }));
+            self.select_own(source, event, selected);
         }
         next
+    }
+
+    /// Selects the first transition at `source` that matches and whose guard holds.
+    fn select_own(
+        &mut self,
+        source: StateIndex,
+        event: &EventView,
+        selected: &mut Vec<Selected<'t>>,
+    ) {
+        let mut matching = self.template.state(source).on.matching(&event.event_type);
+        let taken = matching.find(|candidate| self.guard_holds(candidate, event));
+        selected.extend(taken.map(|transition| Selected { source, transition }));
+    }
+
+    /// As [`Self::select_within`], but where a compound state has no child active, which is no
+    /// legal configuration, its initial one is asked.
+    fn select_as_xstate(
+        &mut self,
+        source: StateIndex,
+        event: &EventView,
+        selected: &mut Vec<Selected<'t>>,
+    ) {
+        let template = self.template;
+        let before = selected.len();
+        match template.state(source).kind {
+            StateKind::Compound { initial, .. } => {
+                let is_active = |child: &StateIndex| self.chart.active.binary_search(child).is_ok();
+                let child = template.regions(source).find(is_active).unwrap_or(initial);
+                self.select_as_xstate(child, event, selected);
+            }
+            StateKind::Parallel => {
+                for region in template.regions(source) {
+                    self.select_as_xstate(region, event, selected);
+                }
+            }
+            StateKind::Atomic | StateKind::Final | StateKind::History { .. } => {}
+        }
+        if selected.len() == before {
+            self.select_own(source, event, selected);
+        }
     }
 
     /// The eventless transitions that are enabled, without conflicts. Each active leaf, in document
