@@ -1,1 +1,103 @@
-fn main() {}
+//! PLED: a durable workflow engine on NATS JetStream. This crate is wiring only: the command line,
+//! the roles, and the commands that start servers of their own (`dev`, `demo`, `bench`).
+
+mod bench;
+mod cli;
+mod commands;
+mod demo;
+mod dev;
+mod local;
+mod render;
+mod roles;
+mod shutdown;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Bench, Cli, Command, Template};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::logs(quiet_or_loud(&cli.command));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::from(error).context("the async runtime")),
+    };
+    match runtime.block_on(Box::pin(run(cli))) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Init(options) => commands::init::run(&global, &options).await,
+        Command::Dev(options) => Box::pin(dev::run(&global, &options)).await,
+        Command::Demo(options) => Box::pin(demo::run(&global, &options)).await,
+        Command::Engine(options) => roles::run(&global, roles::Roles::engine(options)).await,
+        Command::Rules => roles::run(&global, roles::Roles::rules()).await,
+        Command::Worker(options) => roles::run(&global, roles::Roles::worker(options)).await,
+        Command::Gateway(options) => roles::run(&global, roles::Roles::gateway(options)).await,
+        Command::Ledger => roles::run(&global, roles::Roles::ledger()).await,
+        Command::All(options) => roles::run(&global, roles::Roles::all(options)).await,
+        Command::Template(Template::Add { file }) => commands::template::add(&global, &file).await,
+        Command::Template(Template::List) => commands::template::list(&global).await,
+        Command::Template(Template::Show { template }) => {
+            commands::template::show(&global, &template).await
+        }
+        Command::Start(options) => commands::send::start(&global, options).await,
+        Command::Send(options) => commands::send::send(&global, options).await,
+        Command::Show(options) => commands::execution::show(&global, &options.execution).await,
+        Command::History(options) => {
+            commands::execution::history(&global, &options.execution).await
+        }
+        Command::List(options) => commands::execution::list(&global, &options).await,
+        Command::Replay(options) => commands::replay::run(&global, &options).await,
+        Command::Bench(Bench::Flow(options)) => bench::run(&global, "flow", &options).await,
+        Command::Bench(Bench::Events(options)) => bench::run(&global, "events", &options).await,
+    }
+}
+
+/// Services say what they do; a command that a person typed says only what is wrong.
+fn quiet_or_loud(command: &Command) -> &'static str {
+    match command {
+        Command::Engine(_)
+        | Command::Rules
+        | Command::Worker(_)
+        | Command::Gateway(_)
+        | Command::Ledger
+        | Command::All(_) => "info,async_nats=warn",
+        Command::Init(_)
+        | Command::Dev(_)
+        | Command::Demo(_)
+        | Command::Template(_)
+        | Command::Start(_)
+        | Command::Send(_)
+        | Command::Show(_)
+        | Command::History(_)
+        | Command::List(_)
+        | Command::Replay(_)
+        | Command::Bench(_) => "warn,async_nats=error",
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    say_error(&format!("pled: {error:#}"));
+    ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stderr, reason = "the command line's own words to a person")]
+fn say_error(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Prints a line of a command's answer.
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+fn say(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    // A reader that went away (`| head`) is no error of ours.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}

@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
 # Runs a command with servers of its own, and leaves nothing behind:
 #
-#   with-servers.sh [--durable] [--no-nats] [--no-postgres | --postgres-optional] -- COMMAND…
+#   with-servers.sh [--durable] [--no-nats] [--no-postgres | --postgres-optional]
+#                   [--nats-port PORT] [--data FOLDER] -- COMMAND…
 #
 #   --durable            nats-server syncs to disk before every acknowledgement
 #   --no-nats            no nats-server
 #   --no-postgres        no Postgres
 #   --postgres-optional  no Postgres where none is to be had
+#   --nats-port PORT     nats-server listens here, instead of on a free port
+#   --data FOLDER        data is kept here, instead of in a folder that goes at the end
 #
 # The command sees NATS_URL, PLED_NATS_MONITOR and PLED_NATS_SERVER (the program), DATABASE_URL and
-# PLED_POSTGRES_BIN; those of a server that was not started are unset. All data is in a folder under
-# TMPDIR that goes at the end. The exit status is the command's.
+# PLED_POSTGRES_BIN; those of a server that was not started are unset. Without --data, all data is in
+# a folder under TMPDIR that goes at the end. The exit status is the command's.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-nats=yes postgres=yes durable=''
-folder='' nats_pid='' postgres_pid='' command_pid=''
+nats=yes postgres=yes durable='' nats_port=-1 data=''
+folder='' stored='' nats_pid='' postgres_pid='' command_pid=''
 unset NATS_URL PLED_NATS_MONITOR DATABASE_URL PLED_POSTGRES_BIN
 
 main() {
@@ -25,6 +28,8 @@ main() {
       --no-nats) nats='' ;;
       --no-postgres) postgres='' ;;
       --postgres-optional) postgres=optional ;;
+      --nats-port) shift && nats_port=${1:?} ;;
+      --data) shift && data=${1:?} ;;
       --) shift && break ;;
       *) usage ;;
     esac
@@ -45,7 +50,7 @@ main() {
 }
 
 usage() {
-  sed -n 's/^# \{0,1\}//; 2,9p' "${BASH_SOURCE[0]}" >&2
+  sed -n 's/^# \{0,1\}//; 2,13p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -78,6 +83,13 @@ make_folder() {
     as_owner test -w "$folder" ||
       fail "$owner cannot enter ${TMPDIR:-/tmp}: set TMPDIR to a folder that all users may enter."
   fi
+  stored=$folder
+  if [[ -n $data ]]; then
+    mkdir -p "$data"
+    stored=$(cd "$data" && pwd)
+    chown "$owner" "$stored"
+    as_owner test -w "$stored" || fail "$owner cannot write to $stored: choose another folder."
+  fi
 }
 
 as_owner() { "${unprivileged[@]}" "$@"; }
@@ -89,9 +101,9 @@ start_nats() {
     program=$folder/nats-server
     cp "$PLED_NATS_SERVER" "$program"
   fi
-  mkdir "$folder/nats" "$folder/ports"
+  mkdir -p "$stored/nats" "$folder/ports"
   nats_conf >"$folder/nats.conf"
-  chown -R "$owner" "$folder"
+  chown -R "$owner" "$folder" "$stored/nats"
   start "$folder/nats.log" "$program" -c "$folder/nats.conf"
   nats_pid=$!
 }
@@ -100,12 +112,12 @@ nats_conf() {
   cat <<CONF
 server_name: pled_local
 host: 127.0.0.1
-port: -1
+port: $nats_port
 http_port: -1
 ports_file_dir: "$folder/ports"
 max_payload: 1MB
 jetstream {
-  store_dir: "$folder/nats"
+  store_dir: "$stored/nats"
   max_memory_store: 256MB
   max_file_store: 64GB
   ${durable:+sync_interval: always}
@@ -114,10 +126,11 @@ CONF
 }
 
 start_postgres() {
-  mkdir "$folder/postgres" "$folder/socket"
-  chown "$owner" "$folder/postgres" "$folder/socket"
-  (cd "$folder" && as_owner "$PLED_POSTGRES_BIN/initdb" --pgdata "$folder/postgres" --username pled \
-    --auth trust --encoding UTF8 --locale C --no-sync --no-instructions) >"$folder/initdb.log" 2>&1 ||
+  mkdir -p "$stored/postgres" "$folder/socket"
+  chown "$owner" "$stored/postgres" "$folder/socket"
+  [[ -e $stored/postgres/PG_VERSION ]] ||
+    (cd "$folder" && as_owner "$PLED_POSTGRES_BIN/initdb" --pgdata "$stored/postgres" --username pled \
+      --auth trust --encoding UTF8 --locale C --no-sync --no-instructions) >"$folder/initdb.log" 2>&1 ||
     fail "initdb failed." "$folder/initdb.log"
   start_postgres_on_a_free_port
 }
@@ -125,7 +138,7 @@ start_postgres() {
 # Postgres takes no port 0, so one is tried; wait_for_postgres comes back here if it was taken.
 start_postgres_on_a_free_port() {
   postgres_port=$((20000 + RANDOM % 10000))
-  start "$folder/postgres.log" "$PLED_POSTGRES_BIN/postgres" -D "$folder/postgres" \
+  start "$folder/postgres.log" "$PLED_POSTGRES_BIN/postgres" -D "$stored/postgres" \
     -c listen_addresses=127.0.0.1 -p "$postgres_port" -k "$folder/socket" \
     -c max_connections=200 -c shared_buffers=128MB
   postgres_pid=$!
@@ -169,7 +182,8 @@ is_healthy() {
 wait_for_postgres() {
   [[ -n $postgres ]] || return 0
   local psql=("$PLED_POSTGRES_BIN/psql" -qXAt -h "$folder/socket" -U pled -v ON_ERROR_STOP=1)
-  until "${psql[@]}" -p "$postgres_port" -d postgres -c 'create database pled' >/dev/null 2>&1; do
+  until "${psql[@]}" -p "$postgres_port" -d pled -c 'select 1' >/dev/null 2>&1 ||
+    "${psql[@]}" -p "$postgres_port" -d postgres -c 'create database pled' >/dev/null 2>&1; do
     if ! kill -0 "$postgres_pid" 2>/dev/null && grep -q 'could not bind' "$folder/postgres.log"; then
       start_postgres_on_a_free_port
     fi

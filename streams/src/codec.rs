@@ -16,7 +16,7 @@ use pled_engine::value::{Object, Value};
 
 use crate::read::millis_of_nanos;
 use crate::subject::{
-    CE_ID, CE_SOURCE, CONTENT_TYPE, DUE, EMIT, EVENT_ID, Names, REPLY, ResultToken, SENDER,
+    CE_ID, CE_SOURCE, CONTENT_TYPE, DUE, EMIT, EVENT, EVENT_ID, Names, REPLY, ResultToken, SENDER,
     TEMPLATE, number, parse_send_token,
 };
 
@@ -231,7 +231,30 @@ fn json(payload: &[u8]) -> Result<Value, String> {
     if payload.is_empty() {
         return Ok(Value::Null);
     }
-    Value::parse(payload).map_err(|error| format!("the payload is not JSON: {error}"))
+    let value =
+        Value::parse(payload).map_err(|error| format!("the payload is not JSON: {error}"))?;
+    // Most payloads hold so few brackets that they cannot be deep.
+    let brackets = payload.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if brackets > DEPTH_MAX && is_deeper(&value, DEPTH_MAX) {
+        return Err(format!("the payload is nested deeper than {DEPTH_MAX}"));
+    }
+    Ok(value)
+}
+
+/// How deep what comes from outside may be nested. A journal entry holds it some levels down, and
+/// must be readable for every JSON reader, of which many stop at 128.
+const DEPTH_MAX: usize = 64;
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(elements) => {
+            levels == 0 || elements.iter().any(|element| is_deeper(element, levels - 1))
+        }
+        Value::Object(object) => {
+            levels == 0 || object.iter().any(|(_, member)| is_deeper(member, levels - 1))
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => false,
+    }
 }
 
 /// Undoes the percent-encoding of CloudEvents' headers.
@@ -291,7 +314,12 @@ fn signal(stored: &Stored, rest: &str) -> Result<Body, Refusal> {
             let Some((sender, token)) = parse_send_token(token) else {
                 return Err(malformed(format!("{token:?} is no <sender>-<entry>-<index>")));
             };
-            let (event_type, data) = send_of_json(&stored.payload).map_err(malformed)?;
+            let event_type = stored
+                .header(EVENT)
+                .ok_or_else(|| malformed(format!("a send needs the header {EVENT}")))?
+                .parse()
+                .map_err(|error| malformed(format!("header {EVENT}: {error}")))?;
+            let data = own_json(&stored.payload).map_err(malformed)?;
             Ok(Body::Send(Send { sender, token, event_type, data }))
         }
         _ => Err(malformed(format!("{kind:?} is no kind of signal"))),
@@ -379,18 +407,8 @@ fn failure(error: Option<&Value>) -> Result<Failure, String> {
     })
 }
 
-/// The payload of a `send` signal, `{"data":…,"event":"…"}`.
-#[must_use]
-pub fn send_to_json(event_type: &EventType, data: &Value) -> Vec<u8> {
-    let object: Object =
-        [("event", Value::from(event_type.shared())), ("data", data.clone())].into_iter().collect();
-    Value::from(object).to_canonical()
-}
-
-fn send_of_json(payload: &[u8]) -> Result<(EventType, Value), String> {
-    let value = json(payload)?;
-    let event =
-        value.get("event").and_then(Value::as_str).ok_or("a send needs a string `event`")?;
-    let event_type = event.parse().map_err(|error| format!("{error}"))?;
-    Ok((event_type, value.get("data").cloned().unwrap_or_default()))
+/// A value that PLED wrote itself. It may hold what the door refuses, such as an integral number
+/// beyond 2^53 that was computed.
+fn own_json(payload: &[u8]) -> Result<Value, String> {
+    json(payload).or_else(|refusal| serde_json::from_slice(payload).map_err(|_| refusal))
 }

@@ -13,7 +13,8 @@ use pled_engine::message::Source;
 use tokio::sync::{Notify, watch};
 
 use crate::context;
-use crate::publish::{Mode, Publisher};
+use crate::publish::{Mode, Publisher, SharedMode};
+use crate::read::ReadError;
 use crate::subject::{Names, STREAMS, StreamKind};
 
 /// How often the state of the connection is looked at without news of it, and after news.
@@ -62,8 +63,8 @@ pub struct ConnectOptions {
     pub name: String,
     /// The prefix of PLED's names, `pled`.
     pub prefix: String,
-    /// How publishing is done.
-    pub mode: Mode,
+    /// How publishing is done; `None`: as it fits the server that [`crate::topology::open`] finds.
+    pub mode: Option<Mode>,
     /// The base URL of the server's monitoring, `http://127.0.0.1:8222`: the only way to learn
     /// whether it syncs before it acknowledges.
     pub monitoring: Option<String>,
@@ -91,10 +92,11 @@ impl ConnectOptions {
     /// What the `nats` command would use: the context (`context_flag`, NATS_CONTEXT, or the one
     /// that is selected), over it the variables (NATS_URL, NATS_CREDS, NATS_USER, NATS_PASSWORD,
     /// NATS_TOKEN, NATS_NKEY, NATS_JWT, NATS_SEED, NATS_CA, NATS_CERT, NATS_KEY), over them
-    /// `url_flag`; and PLED_PREFIX, PLED_NATS_MONITORING.
+    /// `url_flag`; and PLED_PREFIX, PLED_NATS_MONITOR, PLED_PUBLISH (`relaxed`, `durable`,
+    /// `replicated`: [`Self::mode`]).
     ///
     /// # Errors
-    /// If a context that is named cannot be read.
+    /// If a context that is named cannot be read, or a variable says what is unknown.
     pub fn from_env(
         name: &str,
         url_flag: Option<&str>,
@@ -145,7 +147,9 @@ struct Shared {
     streams: Vec<stream::Stream<()>>,
     publishers: [OnceLock<Publisher>; STREAMS.len()],
     connections: watch::Receiver<Connection>,
-    mode: Mode,
+    mode: SharedMode,
+    /// Whether the options say the mode.
+    mode_is_given: bool,
     monitoring: Option<String>,
     /// 0 until [`crate::topology::open`] or `init` has read it.
     partitions: AtomicU16,
@@ -184,7 +188,8 @@ impl Nats {
                 streams,
                 publishers: Default::default(),
                 connections,
-                mode: options.mode,
+                mode: SharedMode::new(options.mode.unwrap_or_default()),
+                mode_is_given: options.mode.is_some(),
                 monitoring: options.monitoring,
                 partitions: AtomicU16::new(0),
                 generations: Default::default(),
@@ -228,7 +233,18 @@ impl Nats {
         self.shared.partitions.load(Ordering::Relaxed)
     }
 
-    /// The partition of an execution.
+    /// The partition of an execution, once their number is known.
+    pub(crate) fn known_partition_of(
+        &self,
+        execution: &pled_engine::id::ExecutionId,
+    ) -> Result<u16, ReadError> {
+        match self.partitions() {
+            0 => Err(ReadError::unavailable("the topology", "it was not opened")),
+            partitions => Ok(crate::subject::partition_of(execution, partitions)),
+        }
+    }
+
+    /// The partition of an execution. [`crate::topology::open`] comes before.
     #[must_use]
     pub fn partition_of(&self, execution: &pled_engine::id::ExecutionId) -> u16 {
         crate::subject::partition_of(execution, self.partitions())
@@ -243,7 +259,7 @@ impl Nats {
                 self.stream(kind),
                 self.names(),
                 kind,
-                self.shared.mode,
+                self.shared.mode.clone(),
                 self.connections(),
             )
         })
@@ -270,6 +286,13 @@ impl Nats {
             Source::Own => return 0,
         };
         self.shared.generations[index].load(Ordering::Relaxed)
+    }
+
+    /// Publishes from now on as it fits the server, unless the options say how.
+    pub(crate) fn learn_mode(&self, mode: Mode) {
+        if !self.shared.mode_is_given {
+            self.shared.mode.set(mode);
+        }
     }
 
     pub(crate) fn learn_partitions(&self, partitions: u16) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::connection::{ConnectError, ConnectOptions};
+use crate::publish::Mode;
 
 const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 
@@ -75,9 +76,20 @@ pub(crate) fn options(
         jetstream_domain: filled(context.jetstream_domain),
         name: name.to_owned(),
         prefix: variable("PLED_PREFIX").unwrap_or_else(|| "pled".to_owned()),
-        mode: crate::publish::Mode::default(),
-        monitoring: variable("PLED_NATS_MONITORING"),
+        mode: variable("PLED_PUBLISH").map(|text| mode(&text)).transpose()?,
+        monitoring: variable("PLED_NATS_MONITOR"),
     })
+}
+
+fn mode(text: &str) -> Result<Mode, ConnectError> {
+    match text {
+        "relaxed" => Ok(Mode::Relaxed),
+        "durable" => Ok(Mode::Durable),
+        "replicated" => Ok(Mode::Replicated),
+        _ => Err(ConnectError::Options(format!(
+            "PLED_PUBLISH is {text:?} and must be relaxed, durable or replicated"
+        ))),
+    }
 }
 
 /// The context that `nats context select` chose, or an empty one.

@@ -38,6 +38,7 @@ pub struct DeadRecord {
 }
 
 /// Sets a message aside, expecting that its subject is empty: a conflict means that it is there.
+/// One that is nearly as large as the server takes is recorded without its payload.
 pub fn set_aside(
     nats: &Nats,
     record: DeadRecord,
@@ -53,7 +54,14 @@ pub fn set_aside(
             headers.append(name.clone(), value.clone());
         }
     }
-    set_header(&mut headers, DEAD_DETAIL, &shortened(&record.detail));
+    let fits = record.payload.len() + RECORD_HEADERS <= nats.max_payload();
+    let (payload, note) = if fits {
+        (record.payload, "")
+    } else {
+        (Bytes::new(), " (the payload is too large to be kept here)")
+    };
+    let detail = format!("{}{note}", shortened(&record.detail));
+    set_header(&mut headers, DEAD_DETAIL, &detail);
     set_header(&mut headers, DEAD_SUBJECT, &record.subject);
     set_header(&mut headers, DEAD_TIME, &record.time.to_string());
     let subject = nats.names().dead(
@@ -66,10 +74,13 @@ pub fn set_aside(
     nats.publisher(StreamKind::Dead).publish(Publication {
         subject,
         headers,
-        payload: record.payload,
+        payload,
         expected: Some(0),
     })
 }
+
+/// What the headers of a record may take.
+const RECORD_HEADERS: usize = 8_192;
 
 /// What [`pled_engine::partition::Publish::Dead`] says.
 #[derive(Clone, Debug)]

@@ -26,7 +26,7 @@ pub async fn newest(
     execution: &ExecutionId,
     leader: bool,
 ) -> Result<Option<Loaded>, ReadError> {
-    let subject = nats.names().journal(nats.partition_of(execution), execution);
+    let subject = nats.names().journal(nats.known_partition_of(execution)?, execution);
     let stored = if leader {
         last_from_leader(nats, StreamKind::Journal, &subject).await?
     } else {
@@ -46,7 +46,7 @@ pub async fn range(
     from: u64,
     before: Option<u64>,
 ) -> Result<Vec<Loaded>, ReadError> {
-    let subject = nats.names().journal(nats.partition_of(execution), execution);
+    let subject = nats.names().journal(nats.known_partition_of(execution)?, execution);
     let mut entries = Vec::new();
     let mut next = from;
     while before.is_none_or(|before| next < before) {
@@ -66,7 +66,7 @@ pub async fn range(
 /// # Errors
 /// If there is no answer, or what is stored is no entry.
 pub async fn history(nats: &Nats, execution: &ExecutionId) -> Result<Vec<Loaded>, ReadError> {
-    let subject = nats.names().journal(nats.partition_of(execution), execution);
+    let subject = nats.names().journal(nats.known_partition_of(execution)?, execution);
     let Some(newest) = last_from_leader(nats, StreamKind::Journal, &subject).await? else {
         return Ok(Vec::new());
     };
@@ -196,4 +196,40 @@ fn load(stored: &Stored) -> Result<Loaded, ReadError> {
         ReadError::corrupt(format!("the journal entry at {}", stored.stream_seq), error)
     })?;
     Ok(Loaded { stream_seq: stored.stream_seq, entry })
+}
+
+/// A page of an execution's entries in order: those at the stream sequence `from` or later, at
+/// most `max`.
+///
+/// # Errors
+/// If there is no answer, or what is stored is no entry.
+pub async fn page(
+    nats: &Nats,
+    execution: &ExecutionId,
+    from: u64,
+    max: usize,
+) -> Result<Vec<Loaded>, ReadError> {
+    let subject = nats.names().journal(nats.known_partition_of(execution)?, execution);
+    let Some(newest) = last_from_leader(nats, StreamKind::Journal, &subject).await? else {
+        return Ok(Vec::new());
+    };
+    if newest.stream_seq < from {
+        return Ok(Vec::new());
+    }
+    let mut reader = Reader::start(nats, StreamKind::Journal, subject.clone(), from.max(1));
+    let mut entries = Vec::new();
+    while entries.len() < max {
+        match tokio::time::timeout(HISTORY_SILENCE, reader.next()).await {
+            Ok(Read::Message(stored)) => {
+                let last = stored.stream_seq >= newest.stream_seq;
+                entries.push(load(&stored)?);
+                if last {
+                    break;
+                }
+            }
+            Ok(Read::CaughtUp(_)) => {}
+            Err(_) => return Err(ReadError::unavailable(subject, "the stream is silent")),
+        }
+    }
+    Ok(entries)
 }

@@ -29,7 +29,7 @@ const HELD_BACK: u64 = 100_000;
 pub struct Retention {
     /// Applied events: at least twice the server's sync interval.
     pub events: Duration,
-    /// Applied signals: at least twice the longest `ack_wait`.
+    /// Applied signals; twice the longest `ack_wait` of a queue if that is longer.
     pub signals: Duration,
     /// Raw events that rules were evaluated on.
     pub ingest: Duration,
@@ -84,6 +84,8 @@ pub async fn sweep(
     memory: &mut Memory,
     retention: &Retention,
 ) -> Result<Swept, ReadError> {
+    let tasks = task_streams(nats).await?;
+    let longest = tasks.queues.iter().map(|queue| queue.ack_wait).max().unwrap_or_default();
     let engine = positions(nats, "engine").await?;
     let rules = positions(nats, "rules").await?;
     let input = |source: &str| Floors::of(&engine, source);
@@ -102,7 +104,7 @@ pub async fn sweep(
             memory,
             StreamKind::Signals,
             &input("signals"),
-            retention.signals,
+            retention.signals.max(2 * longest),
             |partition| nats.names().input(Source::Signals, partition),
         )
         .await?,
@@ -116,7 +118,7 @@ pub async fn sweep(
         )
         .await?,
         timers: sweep_timers(nats, &input("timers")).await?,
-        tasks: sweep_tasks(nats, memory, retention.tasks).await?,
+        tasks: sweep_tasks(nats, memory, retention.tasks, &tasks).await?,
     })
 }
 
@@ -264,27 +266,54 @@ async fn sweep_timers(nats: &Nats, floors: &Floors) -> Result<u64, ReadError> {
     Ok(purged)
 }
 
-async fn sweep_tasks(nats: &Nats, memory: &mut Memory, age: Duration) -> Result<u64, ReadError> {
+/// PLED_TASKS and its queues.
+struct TaskStreams {
+    state: StreamState,
+    queues: Vec<QueueState>,
+}
+
+struct QueueState {
+    filter: String,
+    ack_wait: Duration,
+    /// Below which sequence its tasks are finished.
+    floor: u64,
+}
+
+async fn task_streams(nats: &Nats) -> Result<TaskStreams, ReadError> {
     // Read before the consumers are: one with nothing pending is done with everything up to here.
     let state = stream_state(nats, StreamKind::Tasks).await?;
     let mut consumers = nats.stream(StreamKind::Tasks).consumers();
-    let mut floors: Vec<(String, u64)> = Vec::new();
+    let mut queues = Vec::new();
     while let Some(info) = consumers.next().await {
         let info = info.map_err(|error| {
             ReadError::unavailable(nats.names().stream(StreamKind::Tasks), error)
         })?;
-        floors.push((info.config.filter_subject.clone(), task_floor(&info, state.last_seq)));
+        queues.push(QueueState {
+            floor: task_floor(&info, state.last_seq),
+            ack_wait: info.config.ack_wait,
+            filter: info.config.filter_subject,
+        });
     }
-    let Some(least) = floors.iter().map(|(_, floor)| *floor).min() else {
+    Ok(TaskStreams { state, queues })
+}
+
+async fn sweep_tasks(
+    nats: &Nats,
+    memory: &mut Memory,
+    age: Duration,
+    tasks: &TaskStreams,
+) -> Result<u64, ReadError> {
+    let floors = || tasks.queues.iter().map(|queue| queue.floor);
+    let (Some(least), Some(most)) = (floors().min(), floors().max()) else {
         return Ok(0); // Nobody has taken any.
     };
     let old = older_floor(&mut memory.floors, least, age);
-    let mut purged = purge_up_to(nats, StreamKind::Tasks, &state, old).await?;
-    let ahead = floors.iter().map(|(_, floor)| *floor).max().unwrap_or(least);
-    if ahead - least > HELD_BACK || is_crowded(&state, purged) {
-        for (filter, floor) in floors {
-            if floor > least && !filter.is_empty() {
-                purged += purge(nats, StreamKind::Tasks, Some(filter), floor).await?;
+    let mut purged = purge_up_to(nats, StreamKind::Tasks, &tasks.state, old).await?;
+    if most - least > HELD_BACK || is_crowded(&tasks.state, purged) {
+        for queue in tasks.queues.iter().filter(|queue| queue.floor > least) {
+            let filter = Some(queue.filter.clone()).filter(|filter| !filter.is_empty());
+            if filter.is_some() {
+                purged += purge(nats, StreamKind::Tasks, filter, queue.floor).await?;
             }
         }
     }

@@ -6,6 +6,8 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Stream;
@@ -50,6 +52,35 @@ impl Mode {
             Self::Relaxed => usize::MAX,
             Self::Durable => 16,
             Self::Replicated => 256,
+        }
+    }
+}
+
+/// The mode of all publishers of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedMode(Arc<AtomicU8>);
+
+impl SharedMode {
+    pub(crate) fn new(mode: Mode) -> Self {
+        let shared = Self(Arc::default());
+        shared.set(mode);
+        shared
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        let number = match mode {
+            Mode::Relaxed => 0,
+            Mode::Durable => 1,
+            Mode::Replicated => 2,
+        };
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Mode {
+        match self.0.load(Ordering::Relaxed) {
+            1 => Mode::Durable,
+            2 => Mode::Replicated,
+            _ => Mode::Relaxed,
         }
     }
 }
@@ -110,12 +141,14 @@ impl Publisher {
         stream: &Stream<()>,
         names: &Names,
         kind: StreamKind,
-        mode: Mode,
+        mode: SharedMode,
         connections: watch::Receiver<Connection>,
     ) -> Self {
         let (queue, incoming) = mpsc::channel(QUEUE);
-        let mode = if batches(kind) { mode } else { Mode::Relaxed };
+        let mode = if batches(kind) { mode } else { SharedMode::new(Mode::Relaxed) };
+        let connected = connections.borrow().connected;
         let committer = Committer {
+            connected,
             client: client.clone(),
             stream: stream.clone(),
             names: names.clone(),
@@ -127,15 +160,15 @@ impl Publisher {
             unanswered: 0,
             batch: None,
             batches: 0,
-            connected: true,
+            connections,
         };
-        tokio::spawn(committer.run(incoming, connections));
+        tokio::spawn(committer.run(incoming));
         Self { queue }
     }
 }
 
-/// Whether the stream takes atomic batches. The buckets do not: their traffic is small, and that
-/// of the snapshots is not synced.
+/// Whether the stream takes atomic batches. Templates and actions are rare, and snapshots are not
+/// synced.
 pub(crate) fn batches(kind: StreamKind) -> bool {
     match kind {
         StreamKind::Events
@@ -144,10 +177,9 @@ pub(crate) fn batches(kind: StreamKind) -> bool {
         | StreamKind::Timers
         | StreamKind::Journal
         | StreamKind::Tasks
-        | StreamKind::Dead => true,
-        StreamKind::Templates | StreamKind::Actions | StreamKind::Snapshots | StreamKind::Locks => {
-            false
-        }
+        | StreamKind::Dead
+        | StreamKind::Locks => true,
+        StreamKind::Templates | StreamKind::Actions | StreamKind::Snapshots => false,
     }
 }
 
@@ -156,7 +188,7 @@ struct Committer {
     client: Client,
     stream: Stream<()>,
     names: Names,
-    mode: Mode,
+    mode: SharedMode,
     inbox: String,
     waiting: VecDeque<Waiting>,
     /// What was sent, in order; its number is `first` plus its place. `None` when it is answered.
@@ -168,6 +200,7 @@ struct Committer {
     batch: Option<u64>,
     /// How many batches were made.
     batches: u64,
+    connections: watch::Receiver<Connection>,
     connected: bool,
 }
 
@@ -176,24 +209,25 @@ struct Flying {
     cargo: Cargo,
 }
 
+enum Sent {
+    Yes,
+    /// It was not, and this is the answer.
+    No(Published),
+}
+
 enum Cargo {
     Single(oneshot::Sender<Published>),
     Batch(Vec<Waiting>),
 }
 
 impl Committer {
-    async fn run(
-        mut self,
-        mut incoming: mpsc::Receiver<Waiting>,
-        mut connections: watch::Receiver<Connection>,
-    ) {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Waiting>) {
         let Ok(mut acks) = self.client.subscribe(format!("{}.*", self.inbox)).await else {
             return; // The client is closed: whoever waits reads `Unknown`.
         };
         let mut expiry = tokio::time::interval(EXPIRY_CHECK);
         expiry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut taken = Vec::with_capacity(BATCH);
-        self.connected = connections.borrow_and_update().connected;
         let mut open = true;
         loop {
             let room = QUEUE.saturating_sub(self.waiting.len()).min(BATCH);
@@ -204,10 +238,9 @@ impl Committer {
                     self.acknowledged(&ack).await;
                     self.drain(&mut acks).await;
                 }
-                changed = connections.changed() => {
+                changed = self.connections.changed() => {
                     if changed.is_err() { return }
-                    self.connected = connections.borrow_and_update().connected;
-                    self.forget();
+                    self.connection_changed();
                 }
                 count = incoming.recv_many(&mut taken, room), if open && room > 0 => {
                     open = count > 0;
@@ -232,14 +265,16 @@ impl Committer {
 
     /// Sends what may be sent now.
     async fn dispatch(&mut self) {
-        if !self.connected {
-            for waiting in self.waiting.drain(..) {
-                let _ = waiting.answer.send(Published::Unknown);
-            }
-            return;
-        }
-        let threshold = self.mode.threshold();
+        let threshold = self.mode.get().threshold();
         while let Some(next) = self.waiting.front() {
+            if !self.connected {
+                // What the client kept would be stored after the connection is made again, maybe
+                // on a server that lost what it builds on.
+                for waiting in self.waiting.drain(..) {
+                    let _ = waiting.answer.send(Published::Unknown);
+                }
+                return;
+            }
             let under_way = self.unanswered + self.waiting.len();
             if next.single || under_way < threshold {
                 if self.unanswered >= WINDOW {
@@ -261,16 +296,9 @@ impl Committer {
         let reply = format!("{}.{}", self.inbox, self.first + count(self.flight.len()));
         let Publication { subject, mut headers, payload, expected } = publication;
         expect(&mut headers, expected);
-        let sent = if headers.is_empty() {
-            self.client.publish_with_reply(subject, reply, payload).await
-        } else {
-            self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-        };
-        match sent {
-            Ok(()) => self.fly(Cargo::Single(answer)),
-            Err(error) => {
-                let _ = answer.send(unsent(&error));
-            }
+        match self.send(subject, Some(reply), headers, payload).await {
+            Sent::Yes => self.fly(Cargo::Single(answer)),
+            Sent::No(published) => drop(answer.send(published)),
         }
     }
 
@@ -281,7 +309,8 @@ impl Committer {
         let mut left = VecDeque::new();
         let mut subjects = HashSet::with_capacity(BATCH);
         while let Some(waiting) = self.waiting.pop_front() {
-            let too_large = waiting.publication.payload.len() + HEADROOM > self.client_limit();
+            let too_large =
+                waiting.publication.payload.len() + HEADROOM > self.client.max_payload();
             let fits = !waiting.single
                 && !too_large
                 && waiting.publication.headers.get(header::NATS_MESSAGE_ID).is_none()
@@ -317,15 +346,12 @@ impl Committer {
             expect(&mut headers, *expected);
             headers.insert(header::NATS_BATCH_ID, id.as_str());
             headers.insert(header::NATS_BATCH_SEQUENCE, (index + 1).to_string());
-            let (subject, payload) = (subject.clone(), payload.clone());
-            let sent = if index + 1 == last {
+            let reply = (index + 1 == last).then(|| {
                 headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
-                let reply = format!("{}.{number}", self.inbox);
-                self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-            } else {
-                self.client.publish_with_headers(subject, headers, payload).await
-            };
-            if sent.is_err() {
+                format!("{}.{number}", self.inbox)
+            });
+            let sent = self.send(subject.clone(), reply, headers, payload.clone()).await;
+            if let Sent::No(_) = sent {
                 // Without its commit the server gives the batch up: nothing of it is stored.
                 self.singly(members);
                 return;
@@ -335,8 +361,38 @@ impl Committer {
         self.batch = Some(number);
     }
 
-    fn client_limit(&self) -> usize {
-        self.client.max_payload()
+    /// Hands a message to the client, which takes none while it is full; and it stays full for as
+    /// long as there is no connection.
+    async fn send(
+        &mut self,
+        subject: String,
+        reply: Option<String>,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Sent {
+        let (client, connections) = (&self.client, &mut self.connections);
+        let publish = async move {
+            match reply {
+                Some(reply) if headers.is_empty() => {
+                    client.publish_with_reply(subject, reply, payload).await
+                }
+                Some(reply) => {
+                    client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+                }
+                None => client.publish_with_headers(subject, headers, payload).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            sent = publish => match sent {
+                Ok(()) => Sent::Yes,
+                Err(error) => Sent::No(unsent(&error)),
+            },
+            _ = connections.changed() => {
+                self.connection_changed();
+                Sent::No(Published::Unknown)
+            }
+        }
     }
 
     fn fly(&mut self, cargo: Cargo) {
@@ -443,7 +499,8 @@ impl Committer {
     }
 
     /// The connection was lost or made again: what was under way is unknown.
-    fn forget(&mut self) {
+    fn connection_changed(&mut self) {
+        self.connected = self.connections.borrow_and_update().connected;
         while !self.flight.is_empty() {
             self.give_up_first();
         }
@@ -521,8 +578,8 @@ pub(crate) fn refused(code: u64, description: String) -> Published {
         // The stream, the account's or the server's store is full.
         10077 | 10002 | 10023 | 10028 | 10047 => Published::Full,
         10054 | 10097 => Published::TooLarge,
-        // No leader, not current, too many requests, too many batches open or one given up.
-        10008 | 10009 | 10118 | 10163 | 10167 | 10176 | 10210 => Published::Unknown,
+        // No leader, not current, too many requests.
+        10008 | 10009 | 10118 | 10163 | 10167 => Published::Unknown,
         _ => Published::Refused(format!("{description} ({code})")),
     }
 }

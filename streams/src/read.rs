@@ -164,6 +164,27 @@ pub(crate) async fn values(
     kind: StreamKind,
     filter: &str,
 ) -> Result<Vec<(String, Stored)>, ReadError> {
+    let mut reads = futures::stream::iter(keys(nats, kind, filter).await?)
+        .map(async |key| {
+            let subject = nats.names().key(kind, &key);
+            (last_from_leader(nats, kind, &subject).await, key)
+        })
+        .buffered(64);
+    let mut values = Vec::new();
+    while let Some((read, key)) = reads.next().await {
+        if let Some(stored) = read?.filter(|stored| !is_marker(stored)) {
+            values.push((key, stored));
+        }
+    }
+    Ok(values)
+}
+
+/// The keys under `filter` of a bucket, those with a marker that they are gone included.
+pub(crate) async fn keys(
+    nats: &Nats,
+    kind: StreamKind,
+    filter: &str,
+) -> Result<Vec<String>, ReadError> {
     let subject = nats.names().key(kind, filter);
     let prefix = nats.names().key(kind, "");
     let found = nats.stream(kind).info_with_subjects(&subject).await;
@@ -171,21 +192,9 @@ pub(crate) async fn values(
     let mut keys = Vec::new();
     while let Some(found) = subjects.next().await {
         let (subject, _count) = found.map_err(|error| ReadError::unavailable(filter, error))?;
-        keys.push(subject);
+        keys.extend(subject.strip_prefix(&prefix).map(str::to_owned));
     }
-    let mut reads = futures::stream::iter(keys)
-        .map(async |subject| (last_from_leader(nats, kind, &subject).await, subject))
-        .buffered(64);
-    let mut values = Vec::new();
-    while let Some((read, subject)) = reads.next().await {
-        let Some(stored) = read? else { continue };
-        if !is_marker(&stored)
-            && let Some(key) = subject.strip_prefix(&prefix)
-        {
-            values.push((key.to_owned(), stored));
-        }
-    }
-    Ok(values)
+    Ok(keys)
 }
 
 /// Whether a message of a bucket says that its key is gone.

@@ -1,16 +1,16 @@
 //! PLED_SIGNALS: results of tasks, and what executions send to each other.
 
-use bytes::Bytes;
+use async_nats::HeaderMap;
 use pled_engine::id::{EventType, ExecutionId, Token};
 use pled_engine::message::TaskOutcome;
 use pled_engine::partition::Published;
 use pled_engine::value::Value;
 
-use crate::codec::{outcome_to_json, send_to_json};
+use crate::codec::outcome_to_json;
 use crate::connection::Nats;
-use crate::publish::Publication;
+use crate::publish::{Publication, set_header};
 use crate::read::{ReadError, last_from_leader};
-use crate::subject::{ResultToken, StreamKind};
+use crate::subject::{EVENT, ResultToken, StreamKind};
 
 /// Publishes what came out of an attempt on the subject that its request names, expecting that it
 /// is empty: a conflict means that it is there already. A pick-up goes on its own subject.
@@ -53,7 +53,7 @@ pub async fn result_exists(
     task: Token,
     attempt: u32,
 ) -> Result<bool, ReadError> {
-    let partition = nats.partition_of(execution);
+    let partition = nats.known_partition_of(execution)?;
     let subject = nats.names().result_stored(partition, execution, task, attempt);
     Ok(last_from_leader(nats, StreamKind::Signals, &subject).await?.is_some())
 }
@@ -67,10 +67,12 @@ pub fn publish_send(
     event: &EventType,
     data: &Value,
 ) -> impl Future<Output = Published> + Send + 'static + use<> {
+    let mut headers = HeaderMap::new();
+    set_header(&mut headers, EVENT, event.as_str());
     nats.publisher(StreamKind::Signals).publish(Publication {
         subject: nats.names().send(to, sender, token),
-        payload: Bytes::from(send_to_json(event, data)),
+        headers,
+        payload: data.to_canonical().into(),
         expected: Some(0),
-        ..Publication::default()
     })
 }

@@ -5,7 +5,7 @@ use pled_engine::partition::{Published, Snapshot};
 
 use crate::connection::Nats;
 use crate::publish::Publication;
-use crate::read::{ReadError, is_marker, last_direct};
+use crate::read::{ReadError, is_marker, keys, last_direct};
 use crate::subject::StreamKind;
 
 /// Puts an execution's snapshot; the newest put wins.
@@ -42,4 +42,20 @@ pub async fn get(nats: &Nats, execution: &ExecutionId) -> Result<Option<Snapshot
         .map_err(|error| ReadError::corrupt(format!("the snapshot of {execution}"), error))?;
     snapshot.execution = Some(execution.clone());
     Ok(Some(snapshot))
+}
+
+/// The ids of all executions that have a snapshot, ascending, those after `after`. It asks the
+/// server for every key: for tools and small installations, the ledger lists without.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn ids(nats: &Nats, after: Option<&str>) -> Result<Vec<ExecutionId>, ReadError> {
+    let mut ids: Vec<ExecutionId> = keys(nats, StreamKind::Snapshots, ">")
+        .await?
+        .iter()
+        .filter(|key| after.is_none_or(|after| key.as_str() > after))
+        .filter_map(|key| key.parse().ok())
+        .collect();
+    ids.sort();
+    Ok(ids)
 }

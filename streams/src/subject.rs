@@ -9,6 +9,8 @@ use pled_engine::partition::DeadReason;
 
 /// The client's id of an event, unique within its execution.
 pub const EVENT_ID: &str = "Pled-Event-Id";
+/// What a `send` signal says that happened; its payload is the event's data.
+pub const EVENT: &str = "Pled-Event";
 /// The template that starts the execution: `order` or `order@3`.
 pub const TEMPLATE: &str = "Pled-Template";
 /// The core NATS subject where the outcome is wanted.

@@ -491,7 +491,7 @@ const ACK_ATTEMPTS: Duration = Duration::from_secs(60);
 
 impl Delivery {
     fn new(nats: Nats, message: async_nats::Message, hand: Option<OwnedSemaphorePermit>) -> Self {
-        let request = read_request(&message.payload);
+        let request = serde_json::from_slice(&message.payload).map_err(|error| error.to_string());
         let numbers =
             message.reply.as_ref().and_then(|reply| reader::Delivery::parse(reply.as_str()));
         Self {
@@ -549,14 +549,4 @@ impl Delivery {
             tracing::debug!(%error, "a word about a task was not sent");
         }
     }
-}
-
-/// The request of a task's payload; its input and meta are read as strictly as events are.
-pub(crate) fn read_request(payload: &[u8]) -> Result<TaskRequest, String> {
-    let value = Value::parse(payload).map_err(|error| error.to_string())?;
-    let mut request: TaskRequest =
-        serde_json::from_slice(payload).map_err(|error| error.to_string())?;
-    request.input = value.get("input").cloned().unwrap_or_default();
-    request.meta = value.get("meta").cloned().unwrap_or_default();
-    Ok(request)
 }

@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::connection::Nats;
 use crate::locks;
 use crate::publish::{Mode, batches};
+use crate::read::ReadError;
 use crate::subject::{Names, STREAMS, StreamKind};
 
 /// The oldest server that has what PLED needs.
@@ -97,10 +98,10 @@ impl Facts {
     /// The mode of publishing that fits the server.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        match (self.replicas, self.sync_always) {
-            (2.., _) => Mode::Replicated,
-            (_, Some(true)) => Mode::Durable,
-            (_, Some(false) | None) => Mode::Relaxed,
+        match (self.sync_always, self.replicas) {
+            (Some(false) | None, _) => Mode::Relaxed,
+            (Some(true), 0..=1) => Mode::Durable,
+            (Some(true), 2..) => Mode::Replicated,
         }
     }
 
@@ -265,7 +266,7 @@ pub async fn open(nats: &Nats) -> Result<Facts, TopologyError> {
             nats.learn_generation(source, generation_of(&config.metadata));
         }
     }
-    Ok(Facts {
+    let facts = Facts {
         server_version,
         server_id: nats.server_id(),
         sync_always: sync_always(nats).await,
@@ -273,7 +274,9 @@ pub async fn open(nats: &Nats) -> Result<Facts, TopologyError> {
         replicas: journal.num_replicas,
         incarnation,
         snapshots: found.contains_key(&StreamKind::Snapshots),
-    })
+    };
+    nats.learn_mode(facts.mode());
+    Ok(facts)
 }
 
 /// Raises the generation of a stream after a loss, and gives the new one.
@@ -297,6 +300,19 @@ pub async fn raise_generation(nats: &Nats, kind: StreamKind) -> Result<u64, Topo
         }
     }
     Ok(generation)
+}
+
+/// The last sequence of each stream and bucket by its name: how much was ever written to it.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn last_sequences(nats: &Nats) -> Result<BTreeMap<String, u64>, ReadError> {
+    let mut last = BTreeMap::new();
+    for kind in STREAMS {
+        let state = crate::read::stream_state(nats, kind).await?;
+        last.insert(nats.names().stream(kind).to_owned(), state.last_seq);
+    }
+    Ok(last)
 }
 
 const INPUTS: [(Source, StreamKind); 3] = [
@@ -706,7 +722,7 @@ fn require_durable(sync_always: Option<bool>) -> Result<(), TopologyError> {
         ),
         None => refuse(
             "it cannot be proved that the server syncs before it acknowledges: name its \
-             monitoring URL (PLED_NATS_MONITORING), or leave strict mode",
+             monitoring URL (PLED_NATS_MONITOR), or leave strict mode",
         ),
     }
 }

@@ -1,24 +1,22 @@
-//! Reads and checks expressions.
+//! Reads and checks expressions and mappings.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Roots;
-use super::op::{Arithmetic, Form, Op, Order, Quantifier, Root, Segment, Var};
+use super::operator::{self, Entry, Operator};
+use super::path::{InvalidPath, Path, Root, View};
+use super::tree::{Op, Var};
+use crate::json::Number;
 use crate::template::diagnostic::Findings;
 use crate::template::document::{Kind, Member, Node};
 use crate::template::suggest::closest;
-use crate::value::{Object, Value};
-
-/// How deep expressions may be nested.
-const DEPTH_MAX: usize = 64;
-/// How many nodes an expression may have.
-const NODES_MAX: usize = 1_000;
 
 /// An operator is not known, or refused.
 const OPERATOR: &str = "E100";
 /// An operator has too few or too many operands, or one of a form that it does not take.
 const OPERANDS: &str = "E101";
-/// A path is computed, or begins with something that is not there.
+/// A path is computed, begins with something that is not there, or has an empty part.
 const PATH: &str = "E102";
 /// The expression is too deep or too large.
 const SIZE: &str = "E103";
@@ -29,613 +27,488 @@ const IN_STATE: &str = "E105";
 /// `$literal` does not stand alone.
 const LITERAL: &str = "E106";
 
-const OPERATORS: [&str; 32] = [
-    "var",
-    "missing",
-    "missing_some",
-    "if",
-    "and",
-    "or",
-    "!",
-    "!!",
-    "==",
-    "!=",
-    "===",
-    "!==",
-    "<",
-    "<=",
-    ">",
-    ">=",
-    "+",
-    "-",
-    "*",
-    "/",
-    "%",
-    "min",
-    "max",
-    "cat",
-    "substr",
-    "in",
-    "merge",
-    "map",
-    "filter",
-    "reduce",
-    "all",
-    "some",
-];
+/// How deep operations, arrays and objects may be nested in an expression.
+const DEPTH_MAX: usize = 64;
+/// How many nodes an expression may have.
+const NODES_MAX: usize = 1_000;
 
-/// Operators of other dialects, and what stands for them here.
-const REFUSED: [(&str, &str); 9] = [
-    ("log", "the action `log` writes lines"),
-    ("method", "there is nothing that stands for it"),
-    ("?:", "use `if`"),
-    ("val", "use `var`"),
-    ("exists", "use `missing`"),
-    ("??", "give `var` a default"),
-    ("try", "an error makes a guard false and queues error.execution"),
-    ("throw", "an error makes a guard false and queues error.execution"),
-    ("now", "use `event.time`"),
-];
+/// Takes an object as it is, whatever is in it.
+const ESCAPE: &str = "$literal";
 
-pub(super) fn is_operator(key: &str) -> bool {
-    key == "none" || key == "inState" || OPERATORS.contains(&key)
-}
-
-/// What a place in an expression sees.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Frame {
-    Top,
-    /// Inside `map`, `filter`, `all`, `some`, `none`: the element is the root.
-    Element,
-    /// Inside `reduce`.
-    Reduce,
-}
-
-struct Compiler<'a, 'f> {
-    roots: Roots<'a>,
-    findings: &'f mut Findings,
+/// Reads the expressions of one place of a template.
+pub(super) struct Compiler<'r> {
+    roots: Roots<'r>,
+    /// `var` begins at the whole of the data, as jsonlogic.com has it.
+    any_root: bool,
+    /// How many nodes the present expression has so far.
     nodes: usize,
 }
 
-/// An expression; in `any_root` look-ups begin at the whole of the data, as jsonlogic.com has it.
-pub(super) fn expression(
-    node: &Node,
-    roots: Roots<'_>,
-    findings: &mut Findings,
-    any_root: bool,
-) -> Option<Op> {
-    let mut compiler = Compiler { roots, findings, nodes: 0 };
-    let frame = if any_root { Frame::Element } else { Frame::Top };
-    compiler.op(node, frame, 0, true)
+/// Where a node stands.
+#[derive(Clone, Copy)]
+struct Site {
+    view: View,
+    place: Place,
+    depth: usize,
 }
 
-/// A mapping whose root may be an operation.
-pub(super) fn mapping(node: &Node, roots: Roots<'_>, findings: &mut Findings) -> Option<Form> {
-    match &node.kind {
-        Kind::Object(members) => match &members[..] {
-            [member] if &*member.key == "$literal" => Some(Form::Literal(member.value.to_value())),
-            [member] if is_operator(&member.key) => {
-                expression(node, roots, findings, false).map(|op| {
-                    if let Op::Literal(value) = op {
-                        return Form::Literal(value);
-                    }
-                    Form::Expression(op)
-                })
+/// What a node's value is for, which says what may stand there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is a guard, or a part of one that `and`, `or` and `!` join: `inState` may stand here.
+    Guard,
+    /// It is an operand that does not become a part of the result.
+    Operand,
+    /// It becomes a part of a mapping's result, so objects are templates.
+    Result,
+    /// As `Result`, and outside of any operation, so an expression that stands here is a whole one.
+    Template,
+}
+
+impl<'r> Compiler<'r> {
+    pub(super) fn new(roots: Roots<'r>) -> Self {
+        Self { roots, any_root: false, nodes: 0 }
+    }
+
+    pub(super) fn any_root() -> Self {
+        let roots = Roots { context: false, item: false, states: None };
+        Self { roots, any_root: true, nodes: 0 }
+    }
+
+    /// A whole expression.
+    pub(super) fn expression(mut self, node: &Node, findings: &mut Findings) -> Option<Op> {
+        let view = if self.any_root { View::Element } else { View::Top };
+        self.op(node, Site { view, place: Place::Guard, depth: 0 }, findings)
+    }
+
+    /// A mapping whose root may be an operation.
+    pub(super) fn mapping(mut self, node: &Node, findings: &mut Findings) -> Option<Op> {
+        self.op(node, Site::TEMPLATE, findings)
+    }
+
+    /// A mapping whose root is an object of named members.
+    pub(super) fn params(mut self, node: &Node, findings: &mut Findings) -> Option<Op> {
+        match node.members() {
+            Some([member]) if &*member.key == ESCAPE => self.mapping(node, findings),
+            Some(members) => self.members(members, Site::TEMPLATE, findings),
+            None => {
+                let what = format!("an object of named members stands here, not {}", a_kind(node));
+                findings.error(OBJECT, &node.span, what);
+                None
             }
-            _ => {
-                if let Some(member) = members.iter().find(|member| &*member.key == "$literal") {
-                    findings.error_with_help(
-                        LITERAL,
-                        &member.key_span,
-                        "`$literal` must be the only key of its object",
-                        "put the other members inside it, or take it out",
-                    );
-                    return None;
-                }
-                members_of(members, roots, findings)
-            }
-        },
-        Kind::Array(elements) => {
-            let read: Vec<_> = elements
-                .iter()
-                .enumerate()
-                .map(|(index, element)| {
-                    findings.at(index, |findings| mapping(element, roots, findings))
-                })
-                .collect();
-            let elements = read.into_iter().collect::<Option<Vec<_>>>()?;
-            Some(Form::array(elements))
-        }
-        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::String(_) => {
-            Some(Form::Literal(node.to_value()))
         }
     }
-}
 
-/// A mapping whose root is an object of named members.
-pub(super) fn params(node: &Node, roots: Roots<'_>, findings: &mut Findings) -> Option<Form> {
-    match &node.kind {
-        Kind::Object(members) => match &members[..] {
-            [member] if &*member.key == "$literal" => Some(Form::Literal(member.value.to_value())),
-            members => members_of(members, roots, findings),
-        },
-        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::String(_) | Kind::Array(_) => {
-            findings.error(
-                OBJECT,
-                &node.span,
-                format!("an object of named members was expected, not {}", node.kind_name()),
-            );
-            None
+    fn op(&mut self, node: &Node, site: Site, findings: &mut Findings) -> Option<Op> {
+        if site.place == Place::Template {
+            self.nodes = 0;
         }
-    }
-}
-
-fn members_of(members: &[Member], roots: Roots<'_>, findings: &mut Findings) -> Option<Form> {
-    let read: Vec<_> = members
-        .iter()
-        .map(|member| {
-            let value =
-                findings.at(&member.key, |findings| mapping(&member.value, roots, findings));
-            value.map(|value| (member.key.clone(), value))
-        })
-        .collect();
-    Some(Form::object(read.into_iter().collect::<Option<Vec<_>>>()?))
-}
-
-impl Compiler<'_, '_> {
-    fn op(&mut self, node: &Node, frame: Frame, depth: usize, boolean: bool) -> Option<Op> {
         self.nodes += 1;
-        if depth > DEPTH_MAX || self.nodes > NODES_MAX {
-            if depth > DEPTH_MAX || self.nodes == NODES_MAX + 1 {
-                let what = if depth > DEPTH_MAX {
-                    format!("an expression may be nested {DEPTH_MAX} deep")
-                } else {
-                    format!("an expression may have {NODES_MAX} nodes")
-                };
-                let help = "split it: compute a part into the context with `assign` first";
-                self.findings.error_with_help(SIZE, &node.span, what, help);
-            }
+        if self.is_too_large(node, site, findings) {
             return None;
         }
         match &node.kind {
             Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::String(_) => {
                 Some(Op::Literal(node.to_value()))
             }
-            Kind::Array(elements) => {
-                let ops = self.ops(elements, frame, depth + 1, false)?;
-                Some(literal_array(ops))
+            Kind::Array(elements) => self.ops(elements, site.within(), findings).map(Op::array),
+            Kind::Object(members) => self.object(node, members, site, findings),
+        }
+    }
+
+    fn is_too_large(&self, node: &Node, site: Site, findings: &mut Findings) -> bool {
+        let what = if site.depth > DEPTH_MAX {
+            format!("an expression is nested {DEPTH_MAX} deep at most")
+        } else if self.nodes > NODES_MAX {
+            format!("an expression has {NODES_MAX} nodes at most")
+        } else {
+            return false;
+        };
+        // Of all nodes that are too many, the first one says so.
+        if self.nodes <= NODES_MAX + 1 {
+            let help = format!(
+                "assign a part to the context first, or put what is constant into \
+                 {{\"{ESCAPE}\": …}}"
+            );
+            findings.error_with_help(SIZE, &node.span, what, help);
+        }
+        true
+    }
+
+    /// All elements, also behind one that is wrong, so that every error is found.
+    fn ops(&mut self, nodes: &[Node], site: Site, findings: &mut Findings) -> Option<Vec<Op>> {
+        let mut ops = Vec::with_capacity(nodes.len());
+        for (index, node) in nodes.iter().enumerate() {
+            ops.push(findings.at(index, |findings| self.op(node, site, findings)));
+        }
+        ops.into_iter().collect()
+    }
+
+    fn object(
+        &mut self,
+        node: &Node,
+        members: &[Member],
+        site: Site,
+        findings: &mut Findings,
+    ) -> Option<Op> {
+        if let [member] = members {
+            if &*member.key == ESCAPE {
+                return Some(Op::Literal(member.value.to_value()));
             }
-            Kind::Object(members) => {
-                let [member] = &members[..] else {
-                    self.findings.error_with_help(
-                        OBJECT,
-                        &node.span,
-                        format!(
-                            "an operation is an object with one key, this one has {}",
-                            members.len()
-                        ),
-                        "an object as a value is written in a mapping position or as a context key",
-                    );
-                    return None;
-                };
-                let key = member.key.clone();
-                self.operation(&key, member, frame, depth, boolean)
+            if let Some(entry) = operator::find(&member.key) {
+                return self.operation(entry, member, site, findings);
             }
         }
+        if site.is_template() {
+            return self.members(members, site.within(), findings);
+        }
+        match members {
+            [member] => {
+                let (what, help) = operator::unknown(&member.key);
+                findings.error_with_help(OPERATOR, &member.key_span, what, help);
+            }
+            _ => findings.error_with_help(
+                OBJECT,
+                &node.span,
+                format!("an operation is an object with one key, this one has {}", members.len()),
+                format!("an object that is meant as a value is written {{\"{ESCAPE}\": {{…}}}}"),
+            ),
+        }
+        None
+    }
+
+    /// An object that is a template: each member is read by itself.
+    fn members(&mut self, members: &[Member], site: Site, findings: &mut Findings) -> Option<Op> {
+        if let Some(member) =
+            members.iter().find(|member| &*member.key == ESCAPE && members.len() > 1)
+        {
+            let what = format!("`{ESCAPE}` must be the only key of its object");
+            let help = "put the other members into it, or take it away";
+            findings.error_with_help(LITERAL, &member.key_span, what, help);
+            return None;
+        }
+        let mut read = Vec::with_capacity(members.len());
+        for member in members {
+            let op = findings.at(&member.key, |findings| self.op(&member.value, site, findings));
+            read.push(op.map(|op| (member.key.clone(), op)));
+        }
+        read.into_iter().collect::<Option<Vec<_>>>().map(Op::object)
     }
 
     fn operation(
         &mut self,
-        key: &str,
+        entry: &Entry,
         member: &Member,
-        frame: Frame,
-        depth: usize,
-        boolean: bool,
+        site: Site,
+        findings: &mut Findings,
     ) -> Option<Op> {
         let argument = &member.value;
-        match key {
-            "var" => self.enter(key, |c| c.var(argument, frame, depth)),
-            "inState" => self.enter(key, |c| c.in_state(argument, boolean && frame == Frame::Top)),
-            "missing" => self.list(key, argument, frame, depth, (0, 256)).map(Op::Missing),
-            "missing_some" => self.pair(key, argument, frame, depth).map(Op::MissingSome),
-            "if" => self.list(key, argument, frame, depth, (0, 256)).map(Op::If),
-            "and" => self.booleans(key, argument, frame, depth, boolean).map(Op::And),
-            "or" => self.booleans(key, argument, frame, depth, boolean).map(Op::Or),
-            "!" => {
-                self.negation(key, argument, frame, depth, boolean).map(|op| Op::Not(Box::new(op)))
+        let count = argument.elements().map_or(1, <[Node]>::len);
+        if !(self.is_whole_data(entry, count) || is_count(entry, argument, count, findings)) {
+            return None;
+        }
+        findings.at(&member.key, |findings| {
+            if entry.operator == Operator::Var {
+                return self.var(argument, site, findings);
             }
-            "!!" => self
-                .negation(key, argument, frame, depth, boolean)
-                .map(|op| Op::Truthy(Box::new(op))),
-            "==" | "!=" | "===" | "!==" => {
-                let operands = self.pair(key, argument, frame, depth)?;
-                let (strict, negated) = (key.len() == 3, key.starts_with('!'));
-                Some(Op::Equal { operands, strict, negated })
+            if entry.operator == Operator::InState {
+                return self.in_state(entry, argument, site, findings);
             }
-            "<" | "<=" | ">" | ">=" => {
-                let order = match key {
-                    "<" => Order::Less,
-                    "<=" => Order::LessOrEqual,
-                    ">" => Order::Greater,
-                    _ => Order::GreaterOrEqual,
-                };
-                self.list(key, argument, frame, depth, (2, 3)).map(|ops| Op::Order(order, ops))
+            let operands = self.operands(entry.operator, argument, site, findings)?;
+            let keys = if entry.operator == Operator::Missing {
+                &operands[..]
+            } else if entry.operator == Operator::MissingSome {
+                &operands[1..]
+            } else {
+                &[]
+            };
+            self.are_paths(keys, argument, site, findings)
+                .then(|| build(entry.operator, operands))?
+        })
+    }
+
+    /// `{"var": []}` is the whole of the data for jsonlogic.com.
+    fn is_whole_data(&self, entry: &Entry, count: usize) -> bool {
+        self.any_root && entry.operator == Operator::Var && count == 0
+    }
+
+    /// The operands: an array of them, or a single one without brackets.
+    fn operands(
+        &mut self,
+        operator: Operator,
+        argument: &Node,
+        site: Site,
+        findings: &mut Findings,
+    ) -> Option<Vec<Op>> {
+        let Some(nodes) = argument.elements() else {
+            let site = site.operand(operator, 0, 1);
+            return self.op(argument, site, findings).map(|op| vec![op]);
+        };
+        let mut operands = Vec::with_capacity(nodes.len());
+        for (index, node) in nodes.iter().enumerate() {
+            let site = site.operand(operator, index, nodes.len());
+            operands.push(findings.at(index, |findings| self.op(node, site, findings)));
+        }
+        operands.into_iter().collect()
+    }
+
+    fn var(&mut self, argument: &Node, site: Site, findings: &mut Findings) -> Option<Op> {
+        let (node, default) = match argument.elements() {
+            None => (Some(argument), None),
+            Some(elements) => (elements.first(), elements.get(1)),
+        };
+        let text = match node {
+            None => Some("".into()),
+            Some(node) => self.path_text(node, findings),
+        };
+        let path = text.as_ref().and_then(|text| {
+            self.path(text, node.map_or(&argument.span, |node| &node.span), site.view, findings)
+        });
+        let default = match default {
+            None => None,
+            Some(default) => {
+                let site = site.operand(Operator::Var, 1, 2);
+                Some(findings.at(1, |findings| self.op(default, site, findings))?)
             }
-            "+" => self.arithmetic(Arithmetic::Add, argument, frame, depth, (1, 256)),
-            "*" => self.arithmetic(Arithmetic::Multiply, argument, frame, depth, (1, 256)),
-            "-" => self.arithmetic(Arithmetic::Subtract, argument, frame, depth, (1, 2)),
-            "/" => self.arithmetic(Arithmetic::Divide, argument, frame, depth, (2, 2)),
-            "%" => self.arithmetic(Arithmetic::Remainder, argument, frame, depth, (2, 2)),
-            "min" => self.arithmetic(Arithmetic::Min, argument, frame, depth, (1, 256)),
-            "max" => self.arithmetic(Arithmetic::Max, argument, frame, depth, (1, 256)),
-            "cat" => self.list(key, argument, frame, depth, (0, 256)).map(Op::Cat),
-            "substr" => self.list(key, argument, frame, depth, (2, 3)).map(Op::Substr),
-            "in" => self.pair(key, argument, frame, depth).map(Op::In),
-            "merge" => self.list(key, argument, frame, depth, (0, 256)).map(Op::Merge),
-            "map" => self.iterator(key, argument, frame, depth).map(Op::Map),
-            "filter" => self.iterator(key, argument, frame, depth).map(Op::Filter),
-            "all" => self.quantifier(Quantifier::All, key, argument, frame, depth),
-            "some" => self.quantifier(Quantifier::Some, key, argument, frame, depth),
-            "none" => self.quantifier(Quantifier::None, key, argument, frame, depth),
-            "reduce" => self.reduce(key, argument, frame, depth),
-            other => {
-                self.unknown(other, member);
+        };
+        Some(Op::Var(Box::new(Var { path: path?, default, text: text? })))
+    }
+
+    fn path_text(&self, node: &Node, findings: &mut Findings) -> Option<Arc<str>> {
+        match &node.kind {
+            Kind::String(text) => Some(text.clone()),
+            Kind::Number(Number::Int(index)) if *index >= 0 => Some(index.to_string().into()),
+            Kind::Null if self.any_root => Some("".into()),
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Array(_) | Kind::Object(_) => {
+                let what =
+                    format!("the path of `var` is a string or an index, not {}", a_kind(node));
+                let help = "paths are not computed: choose between two with `if`, or take an \
+                            element with `filter`";
+                findings.error_with_help(PATH, &node.span, what, help);
                 None
             }
         }
     }
 
-    fn unknown(&mut self, key: &str, member: &Member) {
-        let refused = REFUSED.iter().find(|(name, _)| *name == key);
-        let help = match refused {
-            Some((_, instead)) => (*instead).to_owned(),
-            None => {
-                let near = closest(key, OPERATORS.iter().copied().chain(["none", "inState"]));
-                near.map_or_else(
-                    || "see the logic profile pled-logic-1 for the operators".to_owned(),
-                    |near| format!("did you mean `{near}`?"),
-                )
-            }
+    fn path(
+        &self,
+        text: &str,
+        span: &Range<usize>,
+        view: View,
+        findings: &mut Findings,
+    ) -> Option<Path> {
+        let (what, help) = match Path::parse(text, view) {
+            Ok(path) if self.is_visible(path.root) => return Some(path),
+            Ok(_) | Err(InvalidPath::Root) => (
+                format!("there is nothing at {text:?} to look at here"),
+                self.roots_help(text, view),
+            ),
+            Err(InvalidPath::EventField) => (
+                format!("an event has no field {:?}", text.split('.').nth(1).unwrap_or_default()),
+                "it has type, data, id, source and time; its payload is `event.data`".to_owned(),
+            ),
+            Err(InvalidPath::EmptyKey) => (
+                format!("the path {text:?} has an empty part"),
+                "one dot stands between two keys, none at an end".to_owned(),
+            ),
         };
-        let what = if refused.is_some() {
-            format!("the operator `{key}` is not part of pled-logic-1")
-        } else {
-            format!("there is no operator `{key}`")
-        };
-        self.findings.error_with_help(OPERATOR, &member.key_span, what, help);
+        findings.error_with_help(PATH, span, what, help);
+        None
     }
 
-    fn enter<T>(
-        &mut self,
-        key: impl std::fmt::Display,
-        inner: impl FnOnce(&mut Compiler<'_, '_>) -> T,
-    ) -> T {
-        let roots = self.roots;
-        let mut nodes = self.nodes;
-        let result = self.findings.at(key, |findings| {
-            let mut compiler = Compiler { roots, findings, nodes };
-            let result = inner(&mut compiler);
-            nodes = compiler.nodes;
-            result
-        });
-        self.nodes = nodes;
-        result
-    }
-
-    fn ops(
-        &mut self,
-        nodes: &[Node],
-        frame: Frame,
-        depth: usize,
-        boolean: bool,
-    ) -> Option<Vec<Op>> {
-        // All are read, so that every error is found, before one that failed ends it.
-        let read: Vec<_> = nodes
-            .iter()
-            .enumerate()
-            .map(|(index, node)| self.enter(index, |c| c.op(node, frame, depth, boolean)))
-            .collect();
-        read.into_iter().collect()
-    }
-
-    /// The operands: an array, or a single one without brackets.
-    fn operands(
-        &mut self,
-        key: &str,
-        argument: &Node,
-        frame: Frame,
-        depth: usize,
-        boolean: bool,
-        bounds: (usize, usize),
-    ) -> Option<Vec<Op>> {
-        let given = argument.elements().map_or(1, <[Node]>::len);
-        if given < bounds.0 || given > bounds.1 {
-            let wanted = match bounds {
-                (least, most) if least == most => format!("{least}"),
-                (least, most) => format!("{least} to {most}"),
-            };
-            self.findings.error(
-                OPERANDS,
-                &argument.span,
-                format!("`{key}` takes {wanted} operands, and has {given}"),
-            );
-            return None;
+    fn is_visible(&self, root: Root) -> bool {
+        match root {
+            Root::Context => self.roots.context,
+            Root::Item | Root::Index => self.roots.item,
+            Root::Event
+            | Root::EventType
+            | Root::EventData
+            | Root::EventId
+            | Root::EventSource
+            | Root::EventTime
+            | Root::Element
+            | Root::Current
+            | Root::Accumulator => true,
         }
-        self.enter(key, |c| match argument.elements() {
-            Some(elements) => c.ops(elements, frame, depth + 1, boolean),
-            None => c.op(argument, frame, depth + 1, boolean).map(|op| vec![op]),
-        })
     }
 
-    fn list(
-        &mut self,
-        key: &str,
-        argument: &Node,
-        frame: Frame,
-        depth: usize,
-        bounds: (usize, usize),
-    ) -> Option<Box<[Op]>> {
-        self.operands(key, argument, frame, depth, false, bounds).map(Vec::into_boxed_slice)
-    }
-
-    fn booleans(
-        &mut self,
-        key: &str,
-        argument: &Node,
-        frame: Frame,
-        depth: usize,
-        boolean: bool,
-    ) -> Option<Box<[Op]>> {
-        self.operands(key, argument, frame, depth, boolean, (1, 256)).map(Vec::into_boxed_slice)
-    }
-
-    fn negation(
-        &mut self,
-        key: &str,
-        argument: &Node,
-        frame: Frame,
-        depth: usize,
-        boolean: bool,
-    ) -> Option<Op> {
-        let mut ops = self.operands(key, argument, frame, depth, boolean, (0, 1))?;
-        Some(ops.pop().unwrap_or(Op::Literal(Value::Null)))
-    }
-
-    fn pair(
-        &mut self,
-        key: &str,
-        argument: &Node,
-        frame: Frame,
-        depth: usize,
-    ) -> Option<Box<(Op, Op)>> {
-        let mut ops = self.operands(key, argument, frame, depth, false, (2, 2))?.into_iter();
-        Some(Box::new((ops.next()?, ops.next()?)))
-    }
-
-    fn arithmetic(
-        &mut self,
-        operator: Arithmetic,
-        argument: &Node,
-        frame: Frame,
-        depth: usize,
-        bounds: (usize, usize),
-    ) -> Option<Op> {
-        let ops = self.list(operator.symbol(), argument, frame, depth, bounds)?;
-        Some(Op::Arithmetic(operator, ops))
-    }
-
-    /// Source and body: the body sees the element alone.
-    fn iterator(
-        &mut self,
-        key: &str,
-        argument: &Node,
-        frame: Frame,
-        depth: usize,
-    ) -> Option<Box<(Op, Op)>> {
-        let Some([source, body]) = argument.elements() else {
-            self.findings.error(
-                OPERANDS,
-                &argument.span,
-                format!("`{key}` takes an array and an expression over its elements"),
-            );
-            return None;
+    fn roots_help(&self, text: &str, view: View) -> String {
+        let names: &[&str] = match (view, self.roots.context, self.roots.item) {
+            (View::Reduce, ..) => &["current", "accumulator"],
+            (View::Element, ..) => &["a field of the element"],
+            (View::Top, true, true) => &["context", "event", "item", "index"],
+            (View::Top, true, false) => &["context", "event"],
+            (View::Top, false, true) => &["event", "item", "index"],
+            (View::Top, false, false) => &["event"],
         };
-        self.enter(key, |c| {
-            let source = c.enter(0, |c| c.op(source, frame, depth + 1, false));
-            let body = c.enter(1, |c| c.op(body, Frame::Element, depth + 1, false));
-            Some(Box::new((source?, body?)))
-        })
+        let first = text.split('.').next().unwrap_or_default();
+        let near = closest(first, names.iter().copied());
+        let near = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
+        let outer = if view == View::Top { "" } else { "; iterators see nothing else" };
+        format!("{near}paths begin with {}{outer}", names.join(", "))
     }
 
-    fn quantifier(
-        &mut self,
-        quantifier: Quantifier,
-        key: &str,
+    /// Whether those keys of `missing` and `missing_some` that are written out are paths.
+    fn are_paths(&self, keys: &[Op], argument: &Node, site: Site, findings: &mut Findings) -> bool {
+        let before = findings.count();
+        for key in keys.iter().filter_map(Op::as_literal) {
+            let texts = key.as_array().unwrap_or(std::slice::from_ref(key)).iter();
+            for text in texts.filter_map(|text| text.as_str()) {
+                self.path(text, &argument.span, site.view, findings);
+            }
+        }
+        findings.count() == before
+    }
+
+    fn in_state(
+        &self,
+        entry: &Entry,
         argument: &Node,
-        frame: Frame,
-        depth: usize,
+        site: Site,
+        findings: &mut Findings,
     ) -> Option<Op> {
-        self.iterator(key, argument, frame, depth).map(|pair| Op::Quantifier(quantifier, pair))
-    }
-
-    fn reduce(&mut self, key: &str, argument: &Node, frame: Frame, depth: usize) -> Option<Op> {
-        let elements = argument.elements().unwrap_or_default();
-        let ([source, body] | [source, body, _]) = elements else {
-            self.findings.error(
-                OPERANDS,
-                &argument.span,
-                "`reduce` takes an array, an expression over `current` and `accumulator`, and a \
-                 first value",
-            );
-            return None;
-        };
-        self.enter(key, |c| {
-            let source = c.enter(0, |c| c.op(source, frame, depth + 1, false));
-            let body = c.enter(1, |c| c.op(body, Frame::Reduce, depth + 1, false));
-            let first = match elements.get(2) {
-                Some(first) => c.enter(2, |c| c.op(first, frame, depth + 1, false)),
-                None => Some(Op::Literal(Value::Null)),
-            };
-            Some(Op::Reduce(Box::new((source?, body?, first?))))
-        })
-    }
-
-    fn in_state(&mut self, argument: &Node, allowed: bool) -> Option<Op> {
-        let Some(states) = self.roots.states.filter(|_| allowed) else {
-            self.findings.error_with_help(
+        let states = self.roots.states.filter(|_| site.place == Place::Guard);
+        let Some(states) = states else {
+            findings.error_with_help(
                 IN_STATE,
                 &argument.span,
                 "`inState` cannot stand here",
-                "it stands in guards of transitions alone, whole or under `and`, `or` and `!`",
+                "it stands in guards only, as the whole of one or under `and`, `or` and `!`",
             );
             return None;
         };
-        let single = match argument.elements() {
-            Some([single]) => single,
-            _ => argument,
-        };
-        let Some(id) = single.as_str() else {
-            self.findings.error(IN_STATE, &argument.span, "`inState` takes the id of a state");
+        let node = argument.elements().and_then(<[Node]>::first).unwrap_or(argument);
+        let Some(id) = node.as_str() else {
+            let what = format!("`inState` takes the id of a state, not {}", a_kind(node));
+            findings.error_with_help(IN_STATE, &node.span, what, entry.usage);
             return None;
         };
-        let found = states(id);
-        if found.is_none() {
-            self.findings.error(
-                IN_STATE,
-                &single.span,
-                format!("there is no state with the id {id:?}"),
-            );
+        let state = states(id);
+        if state.is_none() {
+            let what = format!("there is no state with the id {id:?}");
+            findings.error(IN_STATE, &node.span, what);
         }
-        found.map(Op::InState)
-    }
-
-    fn var(&mut self, argument: &Node, frame: Frame, depth: usize) -> Option<Op> {
-        let (path, default) = match argument.elements() {
-            Some([]) => (None, None),
-            Some([path]) => (Some(path), None),
-            Some([path, default]) => (Some(path), Some(default)),
-            Some(_) => {
-                self.findings.error(OPERANDS, &argument.span, "`var` takes a path and a default");
-                return None;
-            }
-            None => (Some(argument), None),
-        };
-        let text: Arc<str> = match path.map(|path| &path.kind) {
-            None | Some(Kind::Null) => "".into(),
-            Some(Kind::String(text)) => text.clone(),
-            Some(Kind::Number(number)) => Value::from(*number).to_string().into(),
-            Some(Kind::Array(_) | Kind::Object(_) | Kind::Bool(_)) => {
-                self.findings.error_with_help(
-                    PATH,
-                    &argument.span,
-                    "the path of `var` must be written out, it cannot be computed",
-                    "use `if`, or `filter` over an array",
-                );
-                return None;
-            }
-        };
-        let default = match default {
-            Some(default) => Some(self.enter(1, |c| c.op(default, frame, depth + 1, false))?),
-            None => None,
-        };
-        let (root, path) = self.root(&text, &argument.span, frame)?;
-        Some(Op::Var(Box::new(Var { root, path, default })))
-    }
-
-    fn root(
-        &mut self,
-        text: &str,
-        span: &std::ops::Range<usize>,
-        frame: Frame,
-    ) -> Option<(Root, Box<[Segment]>)> {
-        let mut words: Vec<&str> =
-            if text.is_empty() { Vec::new() } else { text.split('.').collect() };
-        let segments = |words: &[&str]| words.iter().map(|word| Segment::new(word)).collect();
-        if frame == Frame::Element {
-            return Some((Root::Element, segments(&words)));
-        }
-        let first = if words.is_empty() { "" } else { words.remove(0) };
-        let root = match (frame, first) {
-            (Frame::Reduce, "current") => Some(Root::Current),
-            (Frame::Reduce, "accumulator") => Some(Root::Accumulator),
-            (Frame::Top, "context") if self.roots.context => Some(Root::Context),
-            (Frame::Top, "event") => {
-                let field = words.first().copied();
-                let root = match field {
-                    None => Some(Root::Event),
-                    Some("type") => Some(Root::EventType),
-                    Some("data") => Some(Root::EventData),
-                    Some("id") => Some(Root::EventId),
-                    Some("source") => Some(Root::EventSource),
-                    Some("time") => Some(Root::EventTime),
-                    Some(_) => None,
-                };
-                if root.is_none() {
-                    self.findings.error_with_help(
-                        PATH,
-                        span,
-                        format!("an event has no field {:?}", field.unwrap_or_default()),
-                        "it has type, data, id, source and time; the payload is in `event.data`",
-                    );
-                    return None;
-                }
-                if !words.is_empty() {
-                    words.remove(0);
-                }
-                root
-            }
-            (Frame::Top, "item") if self.roots.item => Some(Root::Item),
-            (Frame::Top, "index") if self.roots.item => Some(Root::Index),
-            _ => None,
-        };
-        if root.is_none() {
-            let known = match frame {
-                Frame::Reduce => "`current` and `accumulator`",
-                Frame::Top | Frame::Element => match (self.roots.context, self.roots.item) {
-                    (true, true) => "`context`, `event`, `item` and `index`",
-                    (true, false) => "`context` and `event`",
-                    (false, _) => "`event`",
-                },
-            };
-            self.findings.error(
-                PATH,
-                span,
-                format!("the path {text:?} must begin with one of {known} here"),
-            );
-        }
-        Some((root?, segments(&words)))
+        state.map(Op::InState)
     }
 }
 
-/// An array whose members are all literal is one.
-fn literal_array(ops: Vec<Op>) -> Op {
-    if ops.iter().any(|op| !matches!(op, Op::Literal(_))) {
-        return Op::Array(ops.into());
+impl Site {
+    const TEMPLATE: Self = Self { view: View::Top, place: Place::Template, depth: 0 };
+
+    fn is_template(self) -> bool {
+        matches!(self.place, Place::Result | Place::Template)
     }
-    let literal = |op: Op| if let Op::Literal(value) = op { value } else { Value::Null };
-    Op::Literal(ops.into_iter().map(literal).collect::<Vec<_>>().into())
+
+    /// An element of an array or a member of an object that stands here.
+    fn within(self) -> Self {
+        match self.place {
+            Place::Template => self,
+            Place::Result => Self { depth: self.depth + 1, ..self },
+            Place::Guard | Place::Operand => {
+                Self { depth: self.depth + 1, place: Place::Operand, ..self }
+            }
+        }
+    }
+
+    /// Operand number `index` of `count` of an operation that stands here.
+    fn operand(self, operator: Operator, index: usize, count: usize) -> Self {
+        let depth = self.depth + 1;
+        let result = if self.is_template() { Place::Result } else { Place::Operand };
+        let last = index + 1 == count;
+        let (view, place) = match operator {
+            Operator::And | Operator::Or | Operator::Not if self.place == Place::Guard => {
+                (self.view, Place::Guard)
+            }
+            Operator::If if last || index % 2 == 1 => (self.view, result),
+            Operator::And | Operator::Or if last => (self.view, result),
+            Operator::Var | Operator::Merge => (self.view, result),
+            Operator::Map if index == 1 => (View::Element, result),
+            Operator::Filter | Operator::Quantifier(_) if index == 1 => {
+                (View::Element, Place::Operand)
+            }
+            Operator::Reduce if index == 1 => (View::Reduce, result),
+            Operator::Reduce if index == 2 => (self.view, result),
+            Operator::If
+            | Operator::And
+            | Operator::Or
+            | Operator::Not
+            | Operator::Truthy
+            | Operator::Missing
+            | Operator::MissingSome
+            | Operator::Equal { .. }
+            | Operator::Order(_)
+            | Operator::Arithmetic(_)
+            | Operator::Cat
+            | Operator::Substr
+            | Operator::In
+            | Operator::Map
+            | Operator::Filter
+            | Operator::Quantifier(_)
+            | Operator::Reduce
+            | Operator::InState => (self.view, Place::Operand),
+        };
+        Self { view, place, depth }
+    }
 }
 
-impl Form {
-    fn array(elements: Vec<Self>) -> Self {
-        if elements.iter().any(|element| !matches!(element, Self::Literal(_))) {
-            return Self::Array(elements.into());
-        }
-        Self::Literal(elements.into_iter().map(Self::literal).collect::<Vec<_>>().into())
+/// Whether an operator has as many operands as it takes; else that is recorded.
+fn is_count(entry: &Entry, argument: &Node, count: usize, findings: &mut Findings) -> bool {
+    let (least, most) = entry.operands;
+    if (least..=most).contains(&count) {
+        return true;
     }
+    let takes = match (least, most) {
+        (1, usize::MAX) => "one or more operands".to_owned(),
+        (1, 1) => "one operand".to_owned(),
+        (least, most) if least == most => format!("{least} operands"),
+        (least, most) => format!("{least} or {most} operands"),
+    };
+    let what = format!("`{}` takes {takes}, not {count}", entry.name);
+    findings.error_with_help(OPERANDS, &argument.span, what, format!("write {}", entry.usage));
+    false
+}
 
-    fn object(members: Vec<(Arc<str>, Self)>) -> Self {
-        if members.iter().any(|(_, member)| !matches!(member, Self::Literal(_))) {
-            return Self::Object(members.into());
+/// An operation of operands whose number was checked.
+fn build(operator: Operator, operands: Vec<Op>) -> Option<Op> {
+    Some(match operator {
+        Operator::Missing => Op::Missing(operands.into()),
+        Operator::MissingSome => Op::MissingSome(exactly(operands)?),
+        Operator::If => Op::If(operands.into()),
+        Operator::And => Op::And(operands.into()),
+        Operator::Or => Op::Or(operands.into()),
+        Operator::Not => Op::Not(one(operands)?),
+        Operator::Truthy => Op::Truthy(one(operands)?),
+        Operator::Equal { strict, negated } => {
+            Op::Equal { operands: exactly(operands)?, strict, negated }
         }
-        let members = members.into_iter().map(|(key, member)| (key, member.literal()));
-        Self::Literal(Value::Object(members.collect::<Object>()))
-    }
+        Operator::Order(order) => Op::Order(order, operands.into()),
+        Operator::Arithmetic(arithmetic) => Op::Arithmetic(arithmetic, operands.into()),
+        Operator::Cat => Op::Cat(operands.into()),
+        Operator::Substr => Op::Substr(operands.into()),
+        Operator::In => Op::In(exactly(operands)?),
+        Operator::Merge => Op::Merge(operands.into()),
+        Operator::Map => Op::Map(exactly(operands)?),
+        Operator::Filter => Op::Filter(exactly(operands)?),
+        Operator::Quantifier(quantifier) => Op::Quantifier(quantifier, exactly(operands)?),
+        Operator::Reduce => Op::Reduce(exactly(operands)?),
+        Operator::Var | Operator::InState => return None,
+    })
+}
 
-    fn literal(self) -> Value {
-        match self {
-            Self::Literal(value) => value,
-            Self::Expression(_) | Self::Array(_) | Self::Object(_) => Value::Null,
-        }
+fn one(operands: Vec<Op>) -> Option<Box<Op>> {
+    operands.into_iter().next().map(Box::new)
+}
+
+fn exactly<const N: usize>(operands: Vec<Op>) -> Option<Box<[Op; N]>> {
+    operands.into_boxed_slice().try_into().ok()
+}
+
+fn a_kind(node: &Node) -> String {
+    match &node.kind {
+        Kind::Null => "null".to_owned(),
+        Kind::Array(_) => "an array".to_owned(),
+        Kind::Object(_) => "an object".to_owned(),
+        Kind::String(_) => "a string".to_owned(),
+        Kind::Bool(_) | Kind::Number(_) => node.to_value().to_string(),
     }
 }

@@ -11,21 +11,30 @@ use crate::template::diagnostic::Findings;
 use crate::template::document::Node;
 use crate::value::{Object, Value};
 
+use compile::Compiler;
 use evaluate::{Evaluator, Frame};
+use tree::Op;
 
+mod arithmetic;
+mod collect;
+mod compare;
 mod compile;
 mod evaluate;
+mod lookup;
 mod number;
-mod op;
+mod operator;
+mod path;
+mod text;
+mod tree;
 
 /// A compiled expression.
 #[derive(Debug)]
-pub struct Expression(op::Op);
+pub struct Expression(Op);
 
 /// A compiled mapping position: an object whose members are expressions or nested mappings
 /// (TEMPLATE section 2, "Mapping positions").
 #[derive(Debug)]
-pub struct Mapping(op::Form);
+pub struct Mapping(Op);
 
 /// Resolves a state's id.
 pub type ResolveState<'a> = &'a dyn Fn(&str) -> Option<StateIndex>;
@@ -81,15 +90,14 @@ pub struct Budget {
 impl Expression {
     /// Reads and checks an expression. What is wrong goes to `findings`; then `None` comes back.
     pub fn compile(node: &Node, roots: Roots<'_>, findings: &mut Findings) -> Option<Self> {
-        compile::expression(node, roots, findings, false).map(Self)
+        Compiler::new(roots).expression(node, findings).map(Self)
     }
 
     /// An expression as jsonlogic.com has it, where `var` begins at the whole of the data: for
     /// tests against other implementations. Templates cannot reach it.
     #[doc(hidden)]
     pub fn compile_any_root(node: &Node, findings: &mut Findings) -> Option<Self> {
-        let roots = Roots { context: false, item: false, states: None };
-        compile::expression(node, roots, findings, true).map(Self)
+        Compiler::any_root().expression(node, findings).map(Self)
     }
 
     /// See [`Self::compile_any_root`].
@@ -98,8 +106,13 @@ impl Expression {
     /// As [`Self::evaluate`].
     #[doc(hidden)]
     pub fn evaluate_any_root(&self, data: &Value, budget: &mut Budget) -> Result<Value, EvalError> {
-        let mut evaluator = Evaluator { budget, active: &[] };
-        evaluator.eval(&self.0, Frame::Element(data)).map(Cow::into_owned)
+        Evaluator::new(budget).eval(&self.0, Frame::Element(data), 0).map(Cow::into_owned)
+    }
+
+    /// The value that it always gives, if it has no operation in it.
+    #[must_use]
+    pub fn as_constant(&self) -> Option<&Value> {
+        self.0.as_literal()
     }
 
     /// Its value.
@@ -107,8 +120,7 @@ impl Expression {
     /// # Errors
     /// If an operand does not fit or the budget is used up.
     pub fn evaluate(&self, scope: &Scope<'_>, budget: &mut Budget) -> Result<Value, EvalError> {
-        let mut evaluator = Evaluator { budget, active: scope.active };
-        evaluator.eval(&self.0, Frame::Top(scope)).map(Cow::into_owned)
+        Evaluator::new(budget).eval(&self.0, Frame::Top(scope), 0).map(Cow::into_owned)
     }
 
     /// Whether its value is truthy, as JSONLogic says.
@@ -116,8 +128,7 @@ impl Expression {
     /// # Errors
     /// As [`Self::evaluate`].
     pub fn holds(&self, scope: &Scope<'_>, budget: &mut Budget) -> Result<bool, EvalError> {
-        let mut evaluator = Evaluator { budget, active: scope.active };
-        evaluator.eval(&self.0, Frame::Top(scope)).map(|value| evaluate::truthy(&value))
+        Evaluator::new(budget).holds(&self.0, Frame::Top(scope))
     }
 }
 
@@ -125,25 +136,25 @@ impl Mapping {
     /// Reads and checks a mapping position whose root may be an operation (`input`, `data`,
     /// `output`, a single right side).
     pub fn compile(node: &Node, roots: Roots<'_>, findings: &mut Findings) -> Option<Self> {
-        compile::mapping(node, roots, findings).map(Self)
+        Compiler::new(roots).mapping(node, findings).map(Self)
     }
 
     /// Reads and checks a mapping position whose root is an object of named members and never an
     /// operation (`params`).
     pub fn compile_params(node: &Node, roots: Roots<'_>, findings: &mut Findings) -> Option<Self> {
-        compile::params(node, roots, findings).map(Self)
+        Compiler::new(roots).params(node, findings).map(Self)
     }
 
     /// A mapping that always gives `value`.
     #[must_use]
     pub fn constant(value: Value) -> Self {
-        Self(op::Form::Literal(value))
+        Self(Op::Literal(value))
     }
 
     /// The value that it always gives, if it has no expression in it.
     #[must_use]
     pub fn as_constant(&self) -> Option<&Value> {
-        if let op::Form::Literal(value) = &self.0 { Some(value) } else { None }
+        self.0.as_literal()
     }
 
     /// Its value.
@@ -151,8 +162,7 @@ impl Mapping {
     /// # Errors
     /// As [`Expression::evaluate`].
     pub fn evaluate(&self, scope: &Scope<'_>, budget: &mut Budget) -> Result<Value, EvalError> {
-        let mut evaluator = Evaluator { budget, active: scope.active };
-        self.0.value(&mut evaluator, Frame::Top(scope))
+        Evaluator::new(budget).eval(&self.0, Frame::Top(scope), 0).map(Cow::into_owned)
     }
 }
 

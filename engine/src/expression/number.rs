@@ -1,121 +1,93 @@
-//! Numbers and comparisons as ECMAScript has them, on the values that JSON has.
+//! Numbers as ECMAScript has them, on the values that JSON has.
 
-use std::cmp::Ordering;
-
-use crate::json::Number;
-use crate::value::Value;
-
-/// A finite number as a float; exact for integers.
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "within ±(2^53 - 1): exact")]
+/// An integer within ±(2^53 - 1) as a float.
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "exact in that range")]
 pub(super) fn float_of(int: i64) -> f64 {
     int as f64
 }
 
-/// The number of a string (ECMA-262, StringToNumber); NaN if it is none.
-pub(super) fn string_to_number(text: &str) -> f64 {
-    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+/// The number that a string stands for (ECMA-262, StringToNumber), infinite ones included; `None`
+/// is NaN.
+pub(super) fn of_text(text: &str) -> Option<f64> {
+    let text = trim(text);
     if text.is_empty() {
-        return 0.0;
+        return Some(0.0);
     }
-    let radix = |prefix: [&str; 2], radix: u32| {
-        let digits = prefix.iter().find_map(|prefix| text.strip_prefix(prefix))?;
-        let fold = |sum: f64, digit: char| {
-            Some(sum * f64::from(radix) + f64::from(digit.to_digit(radix)?))
-        };
-        let number = digits.chars().try_fold(0.0, fold);
-        Some(number.filter(|_| !digits.is_empty()).unwrap_or(f64::NAN))
-    };
-    if let Some(number) = radix(["0x", "0X"], 16)
-        .or_else(|| radix(["0o", "0O"], 8))
-        .or_else(|| radix(["0b", "0B"], 2))
-    {
-        return number;
+    match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => return of_digits(&text[2..], 4),
+        [b'0', b'o' | b'O', ..] => return of_digits(&text[2..], 3),
+        [b'0', b'b' | b'B', ..] => return of_digits(&text[2..], 1),
+        _ => {}
     }
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if unsigned == "Infinity" {
-        return if text.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY };
+    match text {
+        "Infinity" | "+Infinity" => return Some(f64::INFINITY),
+        "-Infinity" => return Some(f64::NEG_INFINITY),
+        _ => {}
     }
+    // Rust's grammar of decimal numbers is ECMAScript's, but for the words `inf` and `nan`.
     let decimal =
         |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
-    if text.bytes().all(decimal) { text.parse().unwrap_or(f64::NAN) } else { f64::NAN }
+    if text.bytes().all(decimal) { text.parse().ok() } else { None }
 }
 
-/// The operand of an arithmetic operator: a number, or a string that is one.
-pub(super) fn operand(value: &Value, operator: &str) -> Result<f64, String> {
-    match value {
-        Value::Int(int) => Ok(float_of(*int)),
-        Value::Float(float) => Ok(*float),
-        Value::String(text) => {
-            let number = string_to_number(text);
-            if number.is_finite() && !text.trim().is_empty() {
-                Ok(number)
-            } else {
-                Err(format!("`{operator}` of {}, which is no finite number", short(value)))
-            }
+/// Without the white space of ECMAScript around it.
+pub(super) fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| (c.is_whitespace() && c != '\u{85}') || c == '\u{feff}')
+}
+
+/// The number of digits of `bits` bits each, rounded once however many there are.
+fn of_digits(digits: &str, bits: u32) -> Option<f64> {
+    let mut mantissa = 0_u64;
+    let mut dropped = 0_i32;
+    let mut remainder = false;
+    for digit in digits.chars() {
+        let digit = digit.to_digit(1 << bits)?;
+        if mantissa >> (64 - bits) == 0 {
+            mantissa = (mantissa << bits) | u64::from(digit);
+        } else {
+            dropped = dropped.saturating_add(bits.cast_signed());
+            remainder |= digit != 0;
         }
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-            Err(format!("`{operator}` of {}: it takes numbers", describe(value)))
+    }
+    // A full mantissa has more bits than a float keeps, so its last one only says "and some more".
+    #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "rounds to nearest")]
+    let float = (mantissa | u64::from(remainder)) as f64 * 2_f64.powi(dropped);
+    (!digits.is_empty()).then_some(float)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_text;
+
+    #[test]
+    fn a_string_is_the_number_that_ecmascript_makes_of_it() {
+        for (text, number) in [
+            ("", 0.0),
+            (" \t\n\u{a0}\u{feff}\u{2028}", 0.0),
+            (" 12 ", 12.0),
+            ("-1.50", -1.5),
+            ("+.5", 0.5),
+            ("5.", 5.0),
+            ("1e3", 1000.0),
+            ("010", 10.0),
+            ("0x1F", 31.0),
+            ("0b101", 5.0),
+            ("0O17", 15.0),
+            ("0x20000000000001", 9_007_199_254_740_992.0),
+            ("0x20000000000003", 9_007_199_254_740_996.0),
+            // Rounded digit by digit this would be one unit too low.
+            ("0x80000000000004001", 147_573_952_589_676_445_696.0),
+            ("Infinity", f64::INFINITY),
+            ("-Infinity", f64::NEG_INFINITY),
+            ("1e400", f64::INFINITY),
+        ] {
+            assert_eq!(of_text(text), Some(number), "{text:?}");
         }
-    }
-}
-
-/// The result of arithmetic: an integer where it is integral and exact.
-pub(super) fn result(float: f64, operator: &str) -> Result<Value, String> {
-    if float.is_finite() {
-        Ok(Value::from(Number::from_f64(float)))
-    } else {
-        Err(format!("`{operator}` gives no finite number"))
-    }
-}
-
-/// `<` and its like (ECMA-262, IsLessThan): strings by UTF-16 code units, everything else as
-/// numbers. `None`: not comparable, so every comparison is false.
-pub(super) fn order(a: &Value, b: &Value) -> Result<Option<Ordering>, String> {
-    match (a, b) {
-        (Value::Int(a), Value::Int(b)) => Ok(Some(a.cmp(b))),
-        (Value::String(a), Value::String(b)) => Ok(Some(crate::value::key_order(a, b))),
-        _ => Ok(to_number(a)?.partial_cmp(&to_number(b)?)),
-    }
-}
-
-fn to_number(value: &Value) -> Result<f64, String> {
-    match value {
-        Value::Null => Ok(0.0),
-        Value::Bool(flag) => Ok(f64::from(u8::from(*flag))),
-        Value::Int(int) => Ok(float_of(*int)),
-        Value::Float(float) => Ok(*float),
-        Value::String(text) => Ok(string_to_number(text)),
-        Value::Array(_) | Value::Object(_) => Err(format!("{} cannot be ordered", describe(value))),
-    }
-}
-
-/// `==` between values of different kinds, neither an array nor an object.
-pub(super) fn loosely_equal(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Null, _) | (_, Value::Null) => false,
-        _ => match (to_number(a), to_number(b)) {
-            #[expect(clippy::float_cmp, reason = "ECMAScript's == is exact")]
-            (Ok(a), Ok(b)) => a == b,
-            _ => false,
-        },
-    }
-}
-
-/// A value for a message: cut short.
-pub(super) fn short(value: &Value) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= 60 {
-        text
-    } else {
-        text.chars().take(57).chain("...".chars()).collect()
-    }
-}
-
-fn describe(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Array(_) => "an array".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => short(value),
+        for text in [
+            "x", "1 2", "1px", ".", "e5", "1e", "--1", "0x", "-0x1", "0xg", "1_000", "1n", "inf",
+            "NaN", "infinity", "\u{85}1", "true", "null",
+        ] {
+            assert_eq!(of_text(text), None, "{text:?}");
+        }
     }
 }

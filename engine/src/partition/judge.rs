@@ -143,7 +143,7 @@ impl Partition {
         let taken = catch_unwind(AssertUnwindSafe(|| step(template, &held.execution, messages)));
         let Ok(taken) = taken else {
             if count > 1 {
-                slot.step_limit = 1;
+                slot.step_limit = count / 2;
                 return Next::Again;
             }
             return self.judge_poison(at, DeadReason::Poison, "the step panicked".into(), out);
@@ -190,6 +190,9 @@ impl Partition {
         let sealed = draft.seal(&writer, held.base);
         if sealed.bytes.len() > self.config.max_entry_bytes {
             return self.judge_too_large(at, judged, out);
+        }
+        if !self.is_settled(at) {
+            return Next::Wait;
         }
         verdicts.truncate(judged);
         let slot = &mut self.slots[at];
@@ -371,6 +374,9 @@ impl Partition {
 
     /// Nothing waits for the execution: it stays in memory while there is room.
     fn rest(&mut self, at: SlotId, out: &mut Vec<Output>) {
+        if !self.is_settled(at) {
+            return;
+        }
         let is_over = self.slots[at].held.as_ref().is_none_or(|held| {
             held.execution.seq == 0
                 || held.execution.status.is_terminal() && held.execution.state.tasks.is_empty()

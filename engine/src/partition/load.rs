@@ -99,32 +99,31 @@ impl Partition {
             let reason = format!("epoch {} has written to the journal", newest.entry.epoch);
             return self.drop_whole(reason, out);
         }
-        self.went_on(at);
         self.slots[at].seen = newest.stream_seq;
-        if let Some(state) = &newest.entry.state
-            && self.took_more_than_known(&state.taken)
-        {
-            self.slots[at].job = Job::Bounds(newest);
-            return self.read_bounds(at, out);
-        }
-        self.complete(at, newest, out);
-    }
-
-    fn complete(&mut self, at: SlotId, newest: Box<Loaded>, out: &mut Vec<Output>) {
         if newest.entry.state.is_some() {
-            return self.adopt(at, newest, None, out);
+            return self.complete(at, newest, out);
         }
-        let Some(_) = newest.entry.base else {
+        if newest.entry.base.is_none() {
             self.slots[at].job = Job::Load(Load { leader: true, written: None });
             return self.back_off(at, "its newest entry carries neither state nor base", out);
-        };
+        }
         self.slots[at].job = Job::Fold(Box::new(Fold { newest: *newest, before: Vec::new() }));
         self.read_entries(at, out);
     }
 
+    /// The newest entry is there with the state after it.
+    fn complete(&mut self, at: SlotId, newest: Box<Loaded>, out: &mut Vec<Output>) {
+        if self.took_more_than_known(&newest) {
+            self.slots[at].job = Job::Bounds(newest);
+            return self.read_bounds(at, out);
+        }
+        self.adopt(at, newest, out);
+    }
+
     /// Whether an entry took messages that lie beyond the known ends of the streams.
-    fn took_more_than_known(&self, taken: &crate::execution::Taken) -> bool {
-        let taken = [taken.events, taken.signals, taken.timers];
+    fn took_more_than_known(&self, newest: &Loaded) -> bool {
+        let Some(state) = &newest.entry.state else { return false };
+        let taken = [state.taken.events, state.taken.signals, state.taken.timers];
         self.inputs.iter().zip(taken).any(|(input, (generation, seq))| {
             generation == input.generation() && seq > input.last()
         })
@@ -146,9 +145,7 @@ impl Partition {
         let Job::Bounds(newest) = std::mem::replace(&mut self.slots[at].job, Job::Idle) else {
             return;
         };
-        if let Some(state) = &newest.entry.state
-            && self.took_more_than_known(&state.taken)
-        {
+        if self.took_more_than_known(&newest) {
             let reason = format!(
                 "entry {} of {} took messages beyond the end of their streams: acknowledged \
                  messages are lost; run `pled recover`",
@@ -156,7 +153,7 @@ impl Partition {
             );
             return self.halt(reason, out);
         }
-        self.complete(at, newest, out);
+        self.adopt(at, newest, out);
     }
 
     pub(super) fn read_entries(&mut self, at: SlotId, out: &mut Vec<Output>) {
@@ -195,17 +192,13 @@ impl Partition {
         let newest_seq = fold.newest.entry.seq;
         fold.before.retain(|loaded| loaded.entry.seq < newest_seq);
         match super::core::fold(fold, |reference| self.templates.get(reference).cloned()) {
-            Ok((execution, base)) => {
-                self.went_on(at);
-                let Job::Fold(fold) = std::mem::replace(&mut self.slots[at].job, Job::Idle) else {
-                    return;
-                };
-                if self.took_more_than_known(&execution.state.taken) {
-                    let reason =
-                        format!("entry {newest_seq} of {} took more than is there", execution.id);
-                    return self.drop_whole(reason, out);
+            Ok(execution) => {
+                let job = std::mem::replace(&mut self.slots[at].job, Job::Idle);
+                if let Job::Fold(fold) = job {
+                    let mut newest = Box::new(fold.newest);
+                    newest.entry.state = Some(execution.state);
+                    self.complete(at, newest, out);
                 }
-                self.adopt(at, Box::new(fold.newest), Some((execution, base)), out);
             }
             Err(reason) => {
                 fold.before.clear();
@@ -225,29 +218,19 @@ impl Partition {
     }
 
     /// Goes on from the newest entry, which is dispatched again first where it may not have been.
-    fn adopt(
-        &mut self,
-        at: SlotId,
-        newest: Box<Loaded>,
-        folded: Option<(Execution, u64)>,
-        out: &mut Vec<Output>,
-    ) {
+    fn adopt(&mut self, at: SlotId, newest: Box<Loaded>, out: &mut Vec<Output>) {
+        self.went_on(at);
         let Loaded { stream_seq, mut entry } = *newest;
-        let (execution, base) = match (folded, entry.state.take()) {
-            (Some((execution, base)), _) => (execution, base),
-            (None, state) => {
-                let execution = Execution {
-                    id: entry.execution.clone(),
-                    seq: entry.seq,
-                    hash: entry.hash,
-                    at: entry.at,
-                    template: Some(entry.template.clone()),
-                    status: entry.status,
-                    state: state.unwrap_or_default(),
-                };
-                (execution, stream_seq)
-            }
+        let execution = Execution {
+            id: entry.execution.clone(),
+            seq: entry.seq,
+            hash: entry.hash,
+            at: entry.at,
+            template: Some(entry.template.clone()),
+            status: entry.status,
+            state: entry.state.take().unwrap_or_default(),
         };
+        let base = entry.base.unwrap_or(stream_seq);
         let template = self.templates.get(&entry.template).cloned();
         let weight = weigh_state(&execution.state);
         self.near.load(&execution, self.now.wall);

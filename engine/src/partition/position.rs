@@ -35,6 +35,11 @@ impl Writing {
         self.revision
     }
 
+    /// The next write that is begun.
+    pub(super) fn next(&self) -> u64 {
+        self.begun + 1
+    }
+
     pub(super) fn is_due(&self) -> bool {
         self.due || self.idle_due || self.in_flight
     }
@@ -155,11 +160,16 @@ impl Partition {
         }
     }
 
-    /// Lets an execution wait until the position is written as it is now or later.
-    pub(super) fn await_position(&mut self, at: SlotId) {
+    /// Whether an execution may be taken further; if not it waits for a write of the position.
+    pub(super) fn is_settled(&mut self, at: SlotId) -> bool {
+        let slot = &mut self.slots[at];
+        if slot.settled_by <= self.writing.stored {
+            return true;
+        }
+        slot.job = Job::Barrier;
+        self.barriers.insert((slot.settled_by, at));
         self.writing.due = true;
-        self.slots[at].job = Job::Barrier;
-        self.barriers.insert((self.writing.begun + 1, at));
+        false
     }
 
     fn pass_barriers(&mut self, out: &mut Vec<Output>) {

@@ -2,7 +2,7 @@
 //! taken.
 
 use crate::id::ExecutionId;
-use crate::message::Source;
+use crate::message::{Message, Source};
 
 use super::protocol::{Answer, DeadReason, Malformed, Output, Publish, Published, Reply};
 use super::slots::{Aside, Job, SlotId};
@@ -67,29 +67,34 @@ impl Partition {
     }
 
     fn answer_aside(&mut self, at: SlotId, aside: Aside, out: &mut Vec<Output>) {
-        let is_closed = aside.reason == DeadReason::Closed;
-        if is_closed {
-            self.stats.closed += 1;
-        } else {
-            self.stats.dead += 1;
+        let aside_reason = aside.reason;
+        match aside_reason {
+            DeadReason::Closed => self.stats.closed += 1,
+            DeadReason::Malformed
+            | DeadReason::UnknownExecution
+            | DeadReason::UnknownTemplate
+            | DeadReason::ReservedType
+            | DeadReason::BadKey
+            | DeadReason::Unmatched
+            | DeadReason::Poison
+            | DeadReason::TooLarge
+            | DeadReason::DeferredFull => self.stats.dead += 1,
         }
         let subject = self.slots[at].queue.front().and_then(|front| front.reply.clone());
         if let Some(subject) = subject {
             let reply = self.reply(at, subject, aside.reason.as_str(), None, Some(aside.detail));
             self.publish(Output::Reply(reply), out);
         }
+        let changes = may_change(aside_reason, self.slots[at].queue.front());
         let slot = &mut self.slots[at];
-        if slot.held.as_ref().is_some_and(|held| held.execution.seq == 0) {
-            slot.held = None;
+        if let Some(held) = slot.held.as_mut().filter(|held| held.execution.seq == 0) {
+            held.template = None;
         }
         self.done(at, 1);
-        // The end of an execution is for ever. Any other verdict might be another one after what
-        // is taken next, so a repeat must be excluded first.
-        if is_closed || self.config.mutation == Some(Mutation::NoBarrier) {
-            self.advance(at, out);
-        } else {
-            self.await_position(at);
+        if changes && self.config.mutation != Some(Mutation::NoBarrier) {
+            self.slots[at].settled_by = self.writing.next();
         }
+        self.advance(at, out);
     }
 
     /// Sets aside what is no message.
@@ -159,6 +164,24 @@ impl Partition {
             self.inputs[index].done(seq);
         }
         self.writing.note_done();
+    }
+}
+
+/// Whether the verdict on a message might be another one after what is taken next, so that a repeat
+/// of it must be excluded by the position first. The end of an execution is for ever; and an event
+/// from before the start is known as such, since a start comes by the same stream.
+fn may_change(reason: DeadReason, message: Option<&Message>) -> bool {
+    let is_event = message.is_some_and(|message| message.source == Source::Events);
+    match reason {
+        DeadReason::Closed => false,
+        DeadReason::UnknownExecution | DeadReason::UnknownTemplate => !is_event,
+        DeadReason::Malformed
+        | DeadReason::ReservedType
+        | DeadReason::BadKey
+        | DeadReason::Unmatched
+        | DeadReason::Poison
+        | DeadReason::TooLarge
+        | DeadReason::DeferredFull => true,
     }
 }
 

@@ -44,6 +44,9 @@ pub(super) struct Slot {
     pub(super) asked_leader: Option<MessageKey>,
     /// The message for which PLED_EVENTS was read to its end.
     pub(super) read_to_end: Option<MessageKey>,
+    /// The write of the position that must be stored before anything of it is taken: it says that
+    /// what was set aside is done.
+    pub(super) settled_by: u64,
     /// Whether another writer won its last commit.
     pub(super) conflicted: bool,
     /// Whether a snapshot is due.
@@ -96,7 +99,7 @@ pub(super) enum Job {
     Dispatch(Box<Dispatch>),
     /// The message in front is being set aside.
     SetAside(Box<Aside>),
-    /// The position that says so is being written.
+    /// The position that says what was set aside is being written.
     Barrier,
 }
 
@@ -186,6 +189,7 @@ impl Slots {
             seen: 0,
             asked_leader: None,
             read_to_end: None,
+            settled_by: 0,
             conflicted: false,
             snapshot_due: false,
             idle_since: 0,

@@ -79,6 +79,8 @@ pub(crate) struct Log {
     pub(crate) history: BTreeMap<(Source, u64), Stored>,
     /// Tasks that were finished and removed.
     pub(crate) finished: BTreeSet<String>,
+    /// Whether signals are kept while a message that is older than they are is not done.
+    pub(crate) purges_carefully: bool,
     /// By how much the clock of PLED_SIGNALS differs.
     skew: Millis,
     /// Until when which streams are full: journal, tasks, dead.
@@ -116,6 +118,7 @@ impl Log {
             dead: BTreeMap::new(),
             history: BTreeMap::new(),
             finished: BTreeSet::new(),
+            purges_carefully: false,
             skew,
             full_until: [0; 3],
         }
@@ -354,6 +357,7 @@ impl Log {
 
     /// Removes what is done everywhere and old enough.
     pub(crate) fn purge(&mut self, now: u64, retention: u64) {
+        let undone_since = self.undone_since();
         for (index, name) in ["events", "signals", "timers"].into_iter().enumerate() {
             let floor = self.positions.values().map(|(position, _)| {
                 let input = &position.inputs[name];
@@ -361,7 +365,11 @@ impl Log {
             });
             let floor = floor.min().unwrap();
             let messages = &mut self.inputs[index].messages;
-            let old = |stored: &Stored| stored.seq < floor && stored.at + retention < now;
+            let is_kept =
+                |stored: &Stored| self.purges_carefully && index == 1 && stored.at >= undone_since;
+            let old = |stored: &Stored| {
+                stored.seq < floor && stored.at + retention < now && !is_kept(stored)
+            };
             let purged: Vec<u64> = messages
                 .values()
                 .take_while(|stored| old(stored))
@@ -377,6 +385,18 @@ impl Log {
         for (subject, _) in self.tasks.extract_if(.., |_, task| old(task.stage)) {
             self.finished.insert(subject);
         }
+    }
+
+    /// When the oldest message was stored that a position does not say is done.
+    fn undone_since(&self) -> u64 {
+        let oldest = self.positions.values().flat_map(|(position, _)| {
+            INPUTS.into_iter().zip(["events", "signals", "timers"]).filter_map(|(source, name)| {
+                let input = &position.inputs[name];
+                let floor = input.open.first().copied().unwrap_or(input.next);
+                self.history.get(&(source, floor)).map(|stored| stored.at)
+            })
+        });
+        oldest.min().unwrap_or(u64::MAX)
     }
 }
 

@@ -4,7 +4,7 @@
 //! leases, lose answers, read stale entries, are refused; the server is killed and brings back the
 //! last acknowledgements. Then all is calm, and what was promised must hold.
 //!
-//! `PLED_SIM_SEEDS` says how many seeds, `PLED_SIM_SEED` takes one.
+//! `PLED_SIM_SEEDS` says how many seeds, `PLED_SIM_SEED` which is the first.
 #![expect(clippy::as_conversions, reason = "simulated times are small")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "it looks at few of many outputs")]
@@ -13,6 +13,7 @@
 mod check;
 mod log;
 mod random;
+mod stories;
 mod templates;
 mod world;
 
@@ -33,10 +34,9 @@ fn from_environment(name: &str) -> Option<u64> {
 #[test]
 fn whatever_happens_what_was_promised_holds() {
     let templates = templates::all();
-    let (first, count) = match from_environment("PLED_SIM_SEED") {
-        Some(seed) => (seed, 1),
-        None => (1, from_environment("PLED_SIM_SEEDS").unwrap_or(60)),
-    };
+    let first = from_environment("PLED_SIM_SEED");
+    let count = from_environment("PLED_SIM_SEEDS").unwrap_or(if first.is_some() { 1 } else { 60 });
+    let first = first.unwrap_or(1);
     let mut totals = Counts::default();
     let mut failed = Vec::new();
     for seed in first..first + count {

@@ -275,8 +275,10 @@ impl World {
             ..Config::new(0, Arc::from(""))
         };
         let retention = *random.pick(&[800, 3_000, 8_000]);
+        let mut log = Log::new(partitions, *random.pick(&[0, 0, 0, 40, -40]));
+        log.purges_carefully = seed.is_multiple_of(2);
         Self {
-            log: Log::new(partitions, *random.pick(&[0, 0, 0, 40, -40])),
+            log,
             random,
             now: 0,
             serial: 0,

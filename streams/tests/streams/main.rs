@@ -17,8 +17,8 @@ use std::time::Duration;
 use pled_engine::id::{EventType, ExecutionId, Token};
 use pled_harness::{NatsOptions, NatsServer};
 use pled_streams::events::{EventToSend, SendError, send};
-use pled_streams::topology::{Settings, init};
-use pled_streams::{ConnectOptions, Mode, Nats};
+use pled_streams::topology::{Settings, init, open};
+use pled_streams::{ConnectOptions, Nats};
 
 /// Long enough for anything that is to happen at once, also on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -35,17 +35,16 @@ impl Installation {
     }
 
     async fn with(options: NatsOptions, settings: &Settings) -> Self {
-        let mode = if options.durable { Mode::Durable } else { Mode::Relaxed };
         let server = NatsServer::start(options).await;
-        let nats = connect(&server, mode).await;
+        let nats = connect(&server).await;
         init(&nats, settings).await.unwrap();
+        open(&nats).await.unwrap();
         Self { server, nats }
     }
 }
 
-async fn connect(server: &NatsServer, mode: Mode) -> Nats {
+async fn connect(server: &NatsServer) -> Nats {
     let options = ConnectOptions {
-        mode,
         monitoring: Some(server.monitor_url()),
         ..ConnectOptions::to(server.url(), "test")
     };

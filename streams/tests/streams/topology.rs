@@ -16,7 +16,7 @@ async fn raw(server: &NatsServer) -> jetstream::Context {
 #[tokio::test]
 async fn init_makes_everything_once_and_open_finds_it() {
     let server = NatsServer::start(NatsOptions::default()).await;
-    let nats = connect(&server, Mode::Relaxed).await;
+    let nats = connect(&server).await;
     let missing = open(&nats).await.unwrap_err();
     assert!(matches!(missing, TopologyError::Missing { .. }), "{missing}");
 
@@ -25,7 +25,7 @@ async fn init_makes_everything_once_and_open_finds_it() {
     let second = init(&nats, &settings()).await.unwrap();
     assert!(second.iter().all(|created| created.existed), "{second:?}");
 
-    let other = connect(&server, Mode::Relaxed).await;
+    let other = connect(&server).await;
     let facts = open(&other).await.unwrap();
     assert_eq!((facts.partitions, other.partitions()), (4, 4));
     assert_eq!(facts.sync_always, Some(false));
@@ -99,7 +99,7 @@ async fn two_installations_share_a_server_under_two_prefixes() {
 async fn strict_mode_takes_only_a_server_that_proves_that_it_syncs() {
     let strict = Settings { strict_durable: true, ..settings() };
     let relaxed = NatsServer::start(NatsOptions::default()).await;
-    let error = init(&connect(&relaxed, Mode::Relaxed).await, &strict).await.unwrap_err();
+    let error = init(&connect(&relaxed).await, &strict).await.unwrap_err();
     assert!(error.to_string().contains("sync_interval: always"), "{error}");
 
     let durable = NatsServer::start(NatsOptions { durable: true, ..NatsOptions::default() }).await;
@@ -107,7 +107,7 @@ async fn strict_mode_takes_only_a_server_that_proves_that_it_syncs() {
     let error = init(&blind, &strict).await.unwrap_err();
     assert!(error.to_string().contains("cannot be proved"), "{error}");
 
-    let nats = connect(&durable, Mode::Durable).await;
+    let nats = connect(&durable).await;
     init(&nats, &strict).await.unwrap();
     let facts = open(&nats).await.unwrap();
     assert_eq!(facts.mode(), Mode::Durable);

@@ -1,0 +1,179 @@
+//! `var`, `missing` and `missing_some`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::evaluate::{Evaluated, Evaluator, Frame, Result};
+use super::path::{Key, Path, Root};
+use super::tree::{Op, Var};
+use super::{EvalError, EventView, Scope};
+use crate::value::{Object, Value};
+
+impl Evaluator<'_> {
+    pub(super) fn var<'a>(
+        &mut self,
+        var: &'a Var,
+        frame: Frame<'a>,
+        depth: usize,
+    ) -> Evaluated<'a> {
+        match (find(&var.path, frame), &var.default) {
+            (Some(value), _) => {
+                if matches!(&*value, Value::Object(_)) && matches!(value, Cow::Owned(_)) {
+                    // The whole context or event, which was made here.
+                    self.weigh(&value, depth)?;
+                }
+                Ok(value)
+            }
+            (None, Some(default)) => self.eval(default, frame, depth),
+            (None, None) => Ok(Cow::Owned(Value::Null)),
+        }
+    }
+
+    pub(super) fn missing<'a>(&mut self, ops: &'a [Op], frame: Frame<'a>) -> Evaluated<'a> {
+        let mut given = Vec::with_capacity(ops.len());
+        for op in ops {
+            given.push(self.eval(op, frame, 0)?);
+        }
+        // As in the reference, a first operand that is an array stands for all of them.
+        let absent = match given.first().map(|first| &**first) {
+            Some(Value::Array(keys)) => self.absent(keys.iter(), frame)?,
+            _ => self.absent(given.iter().map(|key| &**key), frame)?,
+        };
+        Ok(Cow::Owned(absent.into()))
+    }
+
+    pub(super) fn missing_some<'a>(
+        &mut self,
+        [least, keys]: &'a [Op; 2],
+        frame: Frame<'a>,
+    ) -> Evaluated<'a> {
+        let least = self.operand("missing_some", least, frame)?;
+        let evaluated = self.eval(keys, frame, 0)?;
+        let Value::Array(paths) = &*evaluated else {
+            return Err(wrong("missing_some", "an array of paths", keys, &evaluated));
+        };
+        let absent = self.absent(paths.iter(), frame)?;
+        let present = u32::try_from(paths.len() - absent.len()).unwrap_or(u32::MAX);
+        let enough = f64::from(present) >= least;
+        Ok(Cow::Owned(if enough { Vec::new().into() } else { absent.into() }))
+    }
+
+    /// Those of these paths that lead to nothing, to null or to the empty string.
+    fn absent<'k>(
+        &mut self,
+        keys: impl Iterator<Item = &'k Value>,
+        frame: Frame<'_>,
+    ) -> Result<Vec<Value>> {
+        let mut absent = Vec::new();
+        for key in keys {
+            let text: Cow<'_, str> = match key {
+                Value::String(text) => Cow::Borrowed(text),
+                Value::Int(index) => Cow::Owned(index.to_string()),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Float(_)
+                | Value::Array(_)
+                | Value::Object(_) => {
+                    let what = format!("a path is a string or an index, not {}", describe(key));
+                    return Err(EvalError::Type(what));
+                }
+            };
+            self.steps(1 + text.len() / 16)?;
+            let path = Path::parse(&text, frame.view()).ok();
+            let is_there = match path.and_then(|path| find(&path, frame)).as_deref() {
+                None | Some(Value::Null) => false,
+                Some(Value::String(text)) => !text.is_empty(),
+                Some(_) => true,
+            };
+            if !is_there {
+                self.produced(text.len() + 3)?;
+                absent.push(key.clone());
+            }
+        }
+        Ok(absent)
+    }
+}
+
+/// What is at `path`; `None` if there is nothing, or the path runs through null.
+fn find<'a>(path: &Path, frame: Frame<'a>) -> Option<Cow<'a, Value>> {
+    match frame {
+        Frame::Top(scope) => find_in_scope(path, scope),
+        Frame::Element(element) => borrowed(element, &path.keys),
+        Frame::Reduce { current, accumulator } => {
+            borrowed(if path.root == Root::Current { current } else { accumulator }, &path.keys)
+        }
+    }
+}
+
+fn find_in_scope<'a>(path: &Path, scope: &Scope<'a>) -> Option<Cow<'a, Value>> {
+    let event = scope.event;
+    match path.root {
+        Root::Context => match &*path.keys {
+            [] => Some(Cow::Owned(Value::Object(scope.context?.clone()))),
+            [first, rest @ ..] => borrowed(scope.context?.get(&first.text)?, rest),
+        },
+        Root::Event => Some(Cow::Owned(whole(event))),
+        Root::EventType => owned(Value::String(event.event_type.clone()), path),
+        Root::EventData => borrowed(&event.data, &path.keys),
+        Root::EventId => owned(text_or_null(event.id.as_ref()), path),
+        Root::EventSource => owned(text_or_null(event.source.as_ref()), path),
+        Root::EventTime => owned(Value::Int(event.time), path),
+        Root::Item => borrowed(scope.item?.0, &path.keys),
+        Root::Index => owned(Value::Int(i64::try_from(scope.item?.1).ok()?), path),
+        Root::Element | Root::Current | Root::Accumulator => None,
+    }
+}
+
+fn borrowed<'a>(root: &'a Value, keys: &[Key]) -> Option<Cow<'a, Value>> {
+    let found = keys.iter().try_fold(root, |value, key| match value {
+        Value::Object(object) => object.get(&key.text),
+        Value::Array(elements) => elements.get(key.index?),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => None,
+    });
+    found.map(Cow::Borrowed)
+}
+
+/// A scalar, into which no path leads.
+fn owned<'a>(scalar: Value, path: &Path) -> Option<Cow<'a, Value>> {
+    path.keys.is_empty().then_some(Cow::Owned(scalar))
+}
+
+fn whole(event: &EventView) -> Value {
+    let members = [
+        ("data", event.data.clone()),
+        ("id", text_or_null(event.id.as_ref())),
+        ("source", text_or_null(event.source.as_ref())),
+        ("time", Value::Int(event.time)),
+        ("type", Value::String(event.event_type.clone())),
+    ];
+    Value::Object(members.into_iter().collect::<Object>())
+}
+
+fn text_or_null(text: Option<&Arc<str>>) -> Value {
+    text.map_or(Value::Null, |text| Value::String(text.clone()))
+}
+
+/// The error of an operator that takes something else than the value of `op`.
+pub(super) fn wrong(operator: &str, takes: &str, op: &Op, value: &Value) -> EvalError {
+    let value = describe(value);
+    EvalError::Type(if let Op::Var(var) = op {
+        format!("`{operator}` takes {takes}, and `{}` is {value}", var.text)
+    } else {
+        format!("`{operator}` takes {takes}, not {value}")
+    })
+}
+
+/// A value in a message: scalars as they are, long ones cut.
+fn describe(value: &Value) -> String {
+    const LENGTH_MAX: usize = 60;
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) => value.to_string(),
+        Value::String(text) => match text.char_indices().nth(LENGTH_MAX) {
+            None => format!("{text:?}"),
+            Some((end, _)) => format!("{:?}…", &text[..end]),
+        },
+    }
+}

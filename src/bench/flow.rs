@@ -1,0 +1,124 @@
+//! `flow`: executions of three no-op tasks in a row, each through the task stream.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use pled_engine::id::{EventType, ExecutionId, TemplateSelector};
+use pled_streams::events::{self, EventToSend};
+use pled_streams::{Nats, journal};
+
+use super::Measured;
+
+pub(crate) const TEMPLATE: &str = r##"{
+  "pled": "1.0", "id": "bench_flow", "version": 1, "logic": "pled-logic-1",
+  "initial": "first",
+  "states": {
+    "first": { "invoke": { "id": "first", "src": "bench.noop", "onDone": { "target": "second" } } },
+    "second": { "invoke": { "id": "second", "src": "bench.noop", "onDone": { "target": "third" } } },
+    "third": { "invoke": { "id": "third", "src": "bench.noop", "onDone": { "target": "finished" } } },
+    "finished": { "type": "final" }
+  }
+}"##;
+
+/// After this long without any entry the bench gives up.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Keeps `in_flight` executions under way; each that ends makes place for the next.
+pub(crate) async fn run(
+    nats: &Nats,
+    in_flight: usize,
+    warm_up: Duration,
+    span: Duration,
+) -> anyhow::Result<Measured> {
+    let first = pled_streams::inputs::facts(nats).await?.journal.last + 1;
+    let mut reader = journal::follow(nats, first);
+    let template: TemplateSelector = "bench_flow@1".parse()?;
+    let init: EventType = "pled.init".parse()?;
+    let mut under_way: HashMap<String, Instant> = HashMap::new();
+    let mut sends = FuturesUnordered::new();
+    let mut number = 0_u64;
+    let begin = Instant::now();
+    let (from, until) = (begin + warm_up, begin + warm_up + span);
+    let mut measured = Measured { count: 0, span, latencies: Vec::new(), total: 0 };
+    let mut last_news = begin;
+    loop {
+        let open = Instant::now() < until;
+        while open && under_way.len() < in_flight {
+            number += 1;
+            let execution = format!("flow-{number}");
+            under_way.insert(execution.clone(), Instant::now());
+            sends.push(events::send(nats, start(execution.parse()?, &template, &init)));
+        }
+        if !open && under_way.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some(sent) = sends.next(), if !sends.is_empty() => { sent?; }
+            batch = reader.next_stored(512, Duration::from_millis(500)) => {
+                let now = Instant::now();
+                for entry in &batch {
+                    let Some(execution) = ended(&entry.payload) else { continue };
+                    let Some(started) = under_way.remove(execution) else { continue };
+                    measured.total += 1;
+                    if now >= from && now < until {
+                        measured.count += 1;
+                        measured.latencies.push(now - started);
+                    }
+                }
+                if !batch.is_empty() {
+                    last_news = now;
+                }
+            }
+        }
+        if last_news.elapsed() > SILENCE {
+            let left = under_way.len();
+            bail!("no entry for {} s, {left} executions are open", SILENCE.as_secs());
+        }
+    }
+    while let Some(sent) = sends.next().await {
+        sent?;
+    }
+    Ok(measured)
+}
+
+fn start(execution: ExecutionId, template: &TemplateSelector, init: &EventType) -> EventToSend {
+    EventToSend {
+        execution,
+        event_type: init.clone(),
+        data: bytes::Bytes::new(),
+        event_id: None,
+        template: Some(template.clone()),
+        reply: None,
+        origin: None,
+        emitted: None,
+    }
+}
+
+/// The execution of a terminal entry, found without reading all of it: the client shares the
+/// machine with what it measures.
+fn ended(payload: &[u8]) -> Option<&str> {
+    const DONE: &[u8] = br#""status":"done""#;
+    const EXECUTION: &[u8] = br#""execution":""#;
+    payload.windows(DONE.len()).rposition(|window| window == DONE)?;
+    let at = payload.windows(EXECUTION.len()).position(|window| window == EXECUTION)?;
+    let rest = &payload[at + EXECUTION.len()..];
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    std::str::from_utf8(&rest[..end]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_terminal_entries_end_an_execution() {
+        let entry =
+            |status: &str| format!(r#"{{"at":1,"execution":"flow-7","status":"{status}"}}"#);
+
+        assert_eq!(ended(entry("done").as_bytes()), Some("flow-7"));
+        assert_eq!(ended(entry("running").as_bytes()), None);
+    }
+}

@@ -1,0 +1,282 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A durable workflow engine on NATS JetStream.
+#[derive(Debug, Parser)]
+#[command(name = "pled", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where things are, and how to answer.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The NATS server [default: the nats context, else nats://127.0.0.1:4222].
+    #[arg(long, global = true, env = "NATS_URL", hide_env_values = true)]
+    pub(crate) nats_url: Option<String>,
+    /// A context of the `nats` CLI.
+    #[arg(long, global = true, env = "NATS_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// The Postgres of the ledger.
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+    /// How to answer.
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+}
+
+/// How to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create the streams and buckets (the only command that does).
+    Init(Init),
+    /// Start everything on this machine for a try, and say what to type next.
+    Dev(Dev),
+    /// Run 200 orders through a durable workflow, kill the engine half-way, check everything.
+    Demo(Demo),
+    /// Run an engine worker.
+    Engine(Engine),
+    /// Run a rule worker: raw events of the ingest door become messages.
+    Rules,
+    /// Run an action worker with the built-in actions.
+    Worker(Worker),
+    /// Run the HTTP gateway.
+    Gateway(Gateway),
+    /// Project the journal to Postgres.
+    Ledger,
+    /// Run all roles in one process.
+    All(All),
+    /// Register and read templates.
+    #[command(subcommand)]
+    Template(Template),
+    /// Start an execution.
+    Start(Start),
+    /// Send an event to an execution.
+    Send(Send),
+    /// Show the state of an execution.
+    Show(One),
+    /// Show what happened in an execution, step by step.
+    History(History),
+    /// List executions.
+    List(List),
+    /// Do every step of an execution again from its recorded causes.
+    Replay(Replay),
+    /// Measure, with servers and processes of its own.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// How many partitions; never changed after.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) partitions: u16,
+    /// How many servers keep each stream.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) replicas: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Where the gateway listens.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// The port of the nats-server that is started.
+    #[arg(long, default_value_t = 4222)]
+    pub(crate) nats_port: u16,
+    /// Where the servers keep their data; without: a temporary folder.
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Set in the process that runs inside the started servers.
+    #[arg(long, hide = true)]
+    pub(crate) inside: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The seed of the simulated services' failures.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How often the orders file is run, with other ids each time.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) rounds: u32,
+    /// Set in the process that runs inside the started servers.
+    #[arg(long, hide = true)]
+    pub(crate) inside: bool,
+    /// Set in the process that plays the payment, carrier and billing services.
+    #[arg(long, hide = true)]
+    pub(crate) services: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Engine {
+    /// The worker's id [default: a fresh one].
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// How long a lease lives without a sign of life, in milliseconds.
+    #[arg(long, default_value_t = 5_000)]
+    pub(crate) lease_ttl_ms: u64,
+    /// Memory for states of executions, in MiB.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) cache_mib: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Worker {
+    /// The actions to run [default: the built-in ones].
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) actions: Vec<String>,
+    /// How many tasks of an action at once.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) concurrency: usize,
+    /// Let `http` reach private and loopback addresses.
+    #[arg(long)]
+    pub(crate) allow_private: bool,
+    /// Also answer `bench.noop`.
+    #[arg(long, hide = true)]
+    pub(crate) noop: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Gateway {
+    /// Where to listen.
+    #[arg(long, env = "PLED_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: std::net::SocketAddr,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct All {
+    #[command(flatten)]
+    pub(crate) engine: Engine,
+    #[command(flatten)]
+    pub(crate) worker: Worker,
+    #[command(flatten)]
+    pub(crate) gateway: Gateway,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Template {
+    /// Register a template version.
+    Add {
+        /// The JSON file; `-` is standard input.
+        file: PathBuf,
+    },
+    /// List the registered templates.
+    List,
+    /// Print a template as it was registered.
+    Show {
+        /// `order` or `order@3`.
+        template: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// `order` (the newest version) or `order@3`.
+    pub(crate) template: String,
+    /// The input, JSON.
+    #[arg(default_value = "null")]
+    pub(crate) input: String,
+    /// The execution's id [default: a UUIDv7].
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Wait for the outcome, at most this many seconds.
+    #[arg(long, num_args = 0..=1, default_missing_value = "10")]
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// The execution.
+    pub(crate) execution: String,
+    /// The event's type.
+    pub(crate) event: String,
+    /// Its data, JSON.
+    #[arg(default_value = "null")]
+    pub(crate) data: String,
+    /// The event's id: a repeat has no effect.
+    #[arg(long)]
+    pub(crate) event_id: Option<String>,
+    /// Wait for the outcome, at most this many seconds.
+    #[arg(long, num_args = 0..=1, default_missing_value = "10")]
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// The execution.
+    pub(crate) execution: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The execution.
+    pub(crate) execution: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those of this template.
+    #[arg(long)]
+    pub(crate) template: Option<String>,
+    /// Only those with this status.
+    #[arg(long)]
+    pub(crate) status: Option<String>,
+    /// At most this many.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The execution; without: all.
+    pub(crate) execution: Option<String>,
+    /// Compare every transition, effect, state and hash with what is recorded; exit 1 if one
+    /// differs.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Replay against this template file instead of the registered version.
+    #[arg(long)]
+    pub(crate) template: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Executions of three tasks in a row, from start to done.
+    Flow(BenchOptions),
+    /// Events to long-lived executions, each applied before the next goes out.
+    Events(BenchOptions),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// The server's default sync interval (2 minutes).
+    #[arg(long, conflicts_with = "durable")]
+    pub(crate) relaxed: bool,
+    /// An fsync behind every acknowledgement (`sync_interval: always`).
+    #[arg(long)]
+    pub(crate) durable: bool,
+    /// How long to measure, after a warm-up of a fifth of it.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) secs: u64,
+    /// How many executions at once [default: flow 64, events 200].
+    #[arg(long)]
+    pub(crate) in_flight: Option<usize>,
+    /// Set in the process that runs inside the started servers.
+    #[arg(long, hide = true)]
+    pub(crate) inside: bool,
+}
