@@ -645,6 +645,23 @@ fn a_send_waits_for_the_events_before_it_and_then_finds_what_they_started() {
 }
 
 #[test]
+fn a_token_that_the_leader_does_not_know_either_is_of_a_life_that_was_lost() {
+    let mut story = Story::begin();
+    story.start("a", "work");
+    let fired = |token: &str| Some(Body::Fired { timer: token.parse().unwrap() });
+    let a: ExecutionId = "a".parse().unwrap();
+    story.log.store(Source::Timers, story.now, a, None, fired("99-0"));
+    story.log.store(Source::Timers, story.now, "ghost".parse().unwrap(), None, fired("1-0"));
+    story.run();
+    story.pass(200);
+
+    assert!(story.reads.contains(&"a leader".to_owned()), "{:?}", story.reads);
+    assert_eq!((story.machine.stats().stale, story.journal("a").len()), (1, 1));
+    assert_eq!(story.log.dead[&(Source::Timers, 2)], DeadReason::UnknownExecution);
+    assert!(story.open("timers").is_empty());
+}
+
+#[test]
 fn nothing_is_taken_after_a_signal_was_set_aside_before_the_position_says_so() {
     let mut story = Story::begin();
     let body = Body::Send(Send {
