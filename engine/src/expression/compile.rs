@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::Roots;
 use super::operator::{self, Entry, Operator};
 use super::path::{InvalidPath, Path, Root, View};
-use super::tree::{Op, Var};
+use super::tree::{Op, Paths, Var};
 use crate::json::Number;
 use crate::template::diagnostic::Findings;
 use crate::template::document::{Kind, Member, Node};
 use crate::template::suggest::closest;
+use crate::value::Value;
 
 /// An operator is not known, or refused.
 const OPERATOR: &str = "E100";
@@ -214,16 +215,15 @@ impl<'r> Compiler<'r> {
             if entry.operator == Operator::InState {
                 return self.in_state(entry, argument, site, findings);
             }
-            let operands = self.operands(entry.operator, argument, site, findings)?;
-            let keys = if entry.operator == Operator::Missing {
-                &operands[..]
-            } else if entry.operator == Operator::MissingSome {
-                &operands[1..]
-            } else {
-                &[]
-            };
-            self.are_paths(keys, argument, site, findings)
-                .then(|| build(entry.operator, operands))?
+            let mut operands = self.operands(entry.operator, argument, site, findings)?;
+            if entry.operator == Operator::Missing {
+                return self.paths(operands, argument, site, findings).map(Op::Missing);
+            }
+            if entry.operator == Operator::MissingSome {
+                let paths = self.paths(operands.split_off(1), argument, site, findings)?;
+                return Some(Op::MissingSome(one(operands)?, paths));
+            }
+            build(entry.operator, operands)
         })
     }
 
@@ -348,16 +348,40 @@ impl<'r> Compiler<'r> {
         format!("{near}paths begin with {}{outer}", names.join(", "))
     }
 
-    /// Whether those keys of `missing` and `missing_some` that are written out are paths.
-    fn are_paths(&self, keys: &[Op], argument: &Node, site: Site, findings: &mut Findings) -> bool {
+    /// The keys of `missing` and `missing_some`; those that are written out must be paths.
+    fn paths(
+        &self,
+        keys: Vec<Op>,
+        argument: &Node,
+        site: Site,
+        findings: &mut Findings,
+    ) -> Option<Paths> {
         let before = findings.count();
+        let mut written = Vec::new();
         for key in keys.iter().filter_map(Op::as_literal) {
-            let texts = key.as_array().unwrap_or(std::slice::from_ref(key)).iter();
-            for text in texts.filter_map(|text| text.as_str()) {
-                self.path(text, &argument.span, site.view, findings);
+            for key in key.as_array().unwrap_or(std::slice::from_ref(key)) {
+                let Some(text) = key.as_str() else { continue };
+                let path = self.path(text, &argument.span, site.view, findings);
+                written.push((key.clone(), path));
             }
         }
-        findings.count() == before
+        if findings.count() > before {
+            return None;
+        }
+        // One array stands for all keys, so only then, or where there is none, is each of them one.
+        let count = match &keys[..] {
+            [Op::Literal(Value::Array(elements))] => elements.len(),
+            keys if keys.iter().all(|key| matches!(key, Op::Literal(Value::String(_)))) => {
+                keys.len()
+            }
+            _ => return Some(Paths::Computed(keys.into())),
+        };
+        let written: Option<Box<[_]>> =
+            written.into_iter().map(|(key, path)| Some((key, path?))).collect();
+        match written.filter(|written| written.len() == count) {
+            Some(written) => Some(Paths::Written(written)),
+            None => Some(Paths::Computed(keys.into())),
+        }
     }
 
     fn in_state(
@@ -471,8 +495,6 @@ fn is_count(entry: &Entry, argument: &Node, count: usize, findings: &mut Finding
 /// An operation of operands whose number was checked.
 fn build(operator: Operator, operands: Vec<Op>) -> Option<Op> {
     Some(match operator {
-        Operator::Missing => Op::Missing(operands.into()),
-        Operator::MissingSome => Op::MissingSome(exactly(operands)?),
         Operator::If => Op::If(operands.into()),
         Operator::And => Op::And(operands.into()),
         Operator::Or => Op::Or(operands.into()),
@@ -491,7 +513,9 @@ fn build(operator: Operator, operands: Vec<Op>) -> Option<Op> {
         Operator::Filter => Op::Filter(exactly(operands)?),
         Operator::Quantifier(quantifier) => Op::Quantifier(quantifier, exactly(operands)?),
         Operator::Reduce => Op::Reduce(exactly(operands)?),
-        Operator::Var | Operator::InState => return None,
+        Operator::Var | Operator::Missing | Operator::MissingSome | Operator::InState => {
+            return None;
+        }
     })
 }
 

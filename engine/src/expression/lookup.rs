@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::evaluate::{Evaluated, Evaluator, Frame, Result};
 use super::path::{Key, Path, Root};
-use super::tree::{Op, Var};
+use super::tree::{Op, Paths, Var};
 use super::{EvalError, EventView, Scope};
 use crate::value::{Object, Value};
 
@@ -29,68 +29,87 @@ impl Evaluator<'_> {
         }
     }
 
-    pub(super) fn missing<'a>(&mut self, ops: &'a [Op], frame: Frame<'a>) -> Evaluated<'a> {
-        let mut given = Vec::with_capacity(ops.len());
-        for op in ops {
-            given.push(self.eval(op, frame, 0)?);
-        }
-        // As in the reference, a first operand that is an array stands for all of them.
-        let absent = match given.first().map(|first| &**first) {
-            Some(Value::Array(keys)) => self.absent(keys.iter(), frame)?,
-            _ => self.absent(given.iter().map(|key| &**key), frame)?,
-        };
+    pub(super) fn missing<'a>(&mut self, paths: &'a Paths, frame: Frame<'a>) -> Evaluated<'a> {
+        let (absent, _) = self.absent(paths, frame)?;
         Ok(Cow::Owned(absent.into()))
     }
 
     pub(super) fn missing_some<'a>(
         &mut self,
-        [least, keys]: &'a [Op; 2],
+        least: &'a Op,
+        paths: &'a Paths,
         frame: Frame<'a>,
     ) -> Evaluated<'a> {
         let least = self.operand("missing_some", least, frame)?;
-        let evaluated = self.eval(keys, frame, 0)?;
-        let Value::Array(paths) = &*evaluated else {
-            return Err(wrong("missing_some", "an array of paths", keys, &evaluated));
-        };
-        let absent = self.absent(paths.iter(), frame)?;
-        let present = u32::try_from(paths.len() - absent.len()).unwrap_or(u32::MAX);
+        let (absent, count) = self.absent(paths, frame)?;
+        let present = u32::try_from(count - absent.len()).unwrap_or(u32::MAX);
         let enough = f64::from(present) >= least;
         Ok(Cow::Owned(if enough { Vec::new().into() } else { absent.into() }))
     }
 
-    /// Those of these paths that lead to nothing, to null or to the empty string.
-    fn absent<'k>(
-        &mut self,
-        keys: impl Iterator<Item = &'k Value>,
-        frame: Frame<'_>,
-    ) -> Result<Vec<Value>> {
+    /// Those of these paths that lead to nothing, to null or to the empty string, and how many
+    /// there are in all.
+    fn absent(&mut self, paths: &Paths, frame: Frame<'_>) -> Result<(Vec<Value>, usize)> {
         let mut absent = Vec::new();
-        for key in keys {
-            let text: Cow<'_, str> = match key {
-                Value::String(text) => Cow::Borrowed(text),
-                Value::Int(index) => Cow::Owned(index.to_string()),
-                Value::Null
-                | Value::Bool(_)
-                | Value::Float(_)
-                | Value::Array(_)
-                | Value::Object(_) => {
-                    let what = format!("a path is a string or an index, not {}", describe(key));
-                    return Err(EvalError::Type(what));
+        let count = match paths {
+            Paths::Written(paths) => {
+                for (key, path) in paths {
+                    self.steps(1)?;
+                    self.note_absent(key, Some(path), frame, &mut absent)?;
                 }
-            };
-            self.steps(1 + text.len() / 16)?;
-            let path = Path::parse(&text, frame.view()).ok();
-            let is_there = match path.and_then(|path| find(&path, frame)).as_deref() {
-                None | Some(Value::Null) => false,
-                Some(Value::String(text)) => !text.is_empty(),
-                Some(_) => true,
-            };
-            if !is_there {
-                self.produced(text.len() + 3)?;
-                absent.push(key.clone());
+                paths.len()
             }
+            Paths::Computed(ops) => {
+                let mut given = Vec::with_capacity(ops.len());
+                for op in ops {
+                    given.push(self.eval(op, frame, 0)?);
+                }
+                // As in the reference, a first operand that is an array stands for all of them.
+                let keys: Vec<&Value> = match given.first().map(|first| &**first) {
+                    Some(Value::Array(keys)) => keys.iter().collect(),
+                    _ => given.iter().map(|key| &**key).collect(),
+                };
+                for key in &keys {
+                    let path = self.computed_path(key, frame)?;
+                    self.note_absent(key, path.as_ref(), frame, &mut absent)?;
+                }
+                keys.len()
+            }
+        };
+        Ok((absent, count))
+    }
+
+    /// `None` is a path that leads nowhere from here.
+    fn computed_path(&mut self, key: &Value, frame: Frame<'_>) -> Result<Option<Path>> {
+        let text: Cow<'_, str> = match key {
+            Value::String(text) => Cow::Borrowed(text),
+            Value::Int(index) => Cow::Owned(index.to_string()),
+            Value::Null | Value::Bool(_) | Value::Float(_) | Value::Array(_) | Value::Object(_) => {
+                let what = format!("a path is a string or an index, not {}", describe(key));
+                return Err(EvalError::Type(what));
+            }
+        };
+        self.steps(2 + text.len() / 8)?;
+        Ok(Path::parse(&text, frame.view()).ok())
+    }
+
+    fn note_absent(
+        &mut self,
+        key: &Value,
+        path: Option<&Path>,
+        frame: Frame<'_>,
+        absent: &mut Vec<Value>,
+    ) -> Result<()> {
+        let is_there = match path.and_then(|path| find(path, frame)).as_deref() {
+            None | Some(Value::Null) => false,
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(_) => true,
+        };
+        if !is_there {
+            self.weigh(key, 0)?;
+            absent.push(key.clone());
         }
-        Ok(absent)
+        Ok(())
     }
 }
 

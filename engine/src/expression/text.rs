@@ -12,16 +12,24 @@ impl Evaluator<'_> {
         let mut text = String::new();
         for op in ops {
             let value = self.eval(op, frame, 0)?;
-            let part: Cow<'_, str> = match &*value {
-                Value::Null => continue,
-                Value::String(part) => Cow::Borrowed(part),
-                Value::Bool(_) | Value::Int(_) | Value::Float(_) => Cow::Owned(value.to_string()),
+            let before = text.len();
+            match &*value {
+                Value::Null => {}
+                Value::String(part) => {
+                    self.produced(part.len())?;
+                    text.push_str(part);
+                    continue;
+                }
+                Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),
+                Value::Int(int) => text.push_str(&int.to_string()),
+                Value::Float(float) => {
+                    text.push_str(ryu_js::Buffer::new().format_finite(*float));
+                }
                 Value::Array(_) | Value::Object(_) => {
                     return Err(wrong("cat", "strings, numbers and booleans", op, &value));
                 }
-            };
-            self.produced(part.len())?;
-            text.push_str(&part);
+            }
+            self.produced(text.len() - before)?;
         }
         Ok(Cow::Owned(text.into()))
     }
@@ -36,15 +44,22 @@ impl Evaluator<'_> {
         let start = self.integer(&ops[1], frame)?;
         let length = ops.get(2).map(|op| self.integer(op, frame)).transpose()?;
 
-        self.text_steps(text.len())?;
-        let count = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+        // Characters of several bytes have to be counted one by one.
+        let is_ascii = text.is_ascii();
+        self.text_steps(if is_ascii { text.len() } else { text.len().saturating_mul(4) })?;
+        let count = if is_ascii { text.len() } else { text.chars().count() };
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
         let from = if start < 0 { (count + start).max(0) } else { start.min(count) };
         let to = match length {
             None => count,
             Some(length) if length < 0 => (count + length).max(from),
             Some(length) => from.saturating_add(length).min(count),
         };
-        let part = &text[byte_of(text, from)..byte_of(text, to)];
+        let byte = |character: i64| {
+            let character = usize::try_from(character).unwrap_or(0);
+            if is_ascii { character } else { byte_of(text, character) }
+        };
+        let part = &text[byte(from)..byte(to)];
         self.produced(part.len())?;
         Ok(Cow::Owned(part.into()))
     }
@@ -55,8 +70,7 @@ impl Evaluator<'_> {
     }
 }
 
-/// The byte at which a character begins.
-fn byte_of(text: &str, character: i64) -> usize {
-    let character = usize::try_from(character).unwrap_or(0);
+/// The byte at which a character begins, or the end.
+fn byte_of(text: &str, character: usize) -> usize {
     text.char_indices().nth(character).map_or(text.len(), |(byte, _)| byte)
 }

@@ -15,8 +15,8 @@ pub(super) enum Op {
     /// An object, some of whose members have to be evaluated; in the order of [`Object`].
     Object(Box<[(Arc<str>, Self)]>),
     Var(Box<Var>),
-    Missing(Box<[Self]>),
-    MissingSome(Box<[Self; 2]>),
+    Missing(Paths),
+    MissingSome(Box<Self>, Paths),
     If(Box<[Self]>),
     And(Box<[Self]>),
     Or(Box<[Self]>),
@@ -47,6 +47,15 @@ pub(super) struct Var {
     pub(super) default: Option<Op>,
     /// The path as it is written, for messages.
     pub(super) text: Arc<str>,
+}
+
+/// What `missing` looks for.
+#[derive(Debug)]
+pub(super) enum Paths {
+    /// All are written out: each as it is written, and where it leads.
+    Written(Box<[(Value, Path)]>),
+    /// Some are computed.
+    Computed(Box<[Op]>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
