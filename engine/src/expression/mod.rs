@@ -24,6 +24,7 @@ mod lookup;
 mod number;
 mod operator;
 mod path;
+mod site;
 mod text;
 mod tree;
 

@@ -1,6 +1,7 @@
 //! `cat` and `substr`.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use super::evaluate::{Evaluated, Evaluator, Frame, Result};
 use super::lookup::wrong;
@@ -21,7 +22,9 @@ impl Evaluator<'_> {
                     continue;
                 }
                 Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),
-                Value::Int(int) => text.push_str(&int.to_string()),
+                Value::Int(int) => {
+                    let _ = write!(text, "{int}");
+                }
                 Value::Float(float) => {
                     text.push_str(ryu_js::Buffer::new().format_finite(*float));
                 }
