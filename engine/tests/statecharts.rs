@@ -1,5 +1,5 @@
 //! The semantics of statecharts against those of XState, the laws that hold for any chart, and
-//! that nothing makes the simulation panic. The data is described in `data/statecharts.md`.
+//! that nothing makes the simulation panic. The data is described in `data/README.md`.
 
 #![expect(clippy::unwrap_used, reason = "what is wrong with a test may end it")]
 
