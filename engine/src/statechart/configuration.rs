@@ -32,14 +32,16 @@ pub fn store(template: &Template, chart: Chart, state: &mut State) {
 pub fn chart_from(template: &Template, state: &State) -> Result<Chart, IllegalState> {
     let find = |id: &Arc<str>| template.index_of(id).ok_or(IllegalState::Unknown(id.clone()));
     let mut active = Vec::with_capacity(2 * state.configuration.len());
+    let mut before: Option<StateIndex> = None;
     for id in &state.configuration {
         let leaf = find(id)?;
         active.push(leaf);
-        // Of two leaves in document order, the path of the second meets that of the first at a
-        // state that is there already, so the walk ends early and each state is pushed once.
-        let new = template.ancestors(leaf).take_while(|ancestor| !active.contains(ancestor));
-        let new: Vec<StateIndex> = new.collect();
-        active.extend(new);
+        // What holds the leaf before, too, is there already.
+        let is_new = |ancestor: &StateIndex| {
+            !before.is_some_and(|before| template.is_descendant(before, *ancestor))
+        };
+        active.extend(template.ancestors(leaf).take_while(is_new));
+        before = Some(leaf);
     }
     active.sort_unstable();
     active.dedup();
