@@ -212,8 +212,8 @@ impl Checks<'_> {
                     "sends of {sender} to {to}: {arrived:?} arrived, expected {expected:?}"
                 ));
             }
-            // Where signals are removed although what sent them is not done everywhere, a second
-            // copy may find a target that the first did not.
+            // Where signals are removed although what sent them is not done everywhere, or a publish
+            // of them is still under way, a second copy may find a target that the first did not.
             if self.run.log.purges_carefully {
                 for id in arrived.iter().filter(|id| aside.contains(**id)) {
                     self.wrong.push(format!("send {id} was taken and set aside"));

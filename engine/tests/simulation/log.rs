@@ -16,6 +16,9 @@ pub(crate) const EPOCH: Millis = 1_764_000_000_000;
 
 pub(crate) const GENERATION: u64 = 1;
 
+/// By how much a publish that was not answered may be late.
+pub(crate) const LATEST_MS: u64 = 4_000;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) partition: u16,
@@ -79,7 +82,8 @@ pub(crate) struct Log {
     pub(crate) history: BTreeMap<(Source, u64), Stored>,
     /// Tasks that were finished and removed.
     pub(crate) finished: BTreeSet<String>,
-    /// Whether signals are kept while a message that is older than they are is not done.
+    /// Whether signals are kept while a message that is older than they are is not done, and longer
+    /// than any publish is late.
     pub(crate) purges_carefully: bool,
     /// By how much the clock of PLED_SIGNALS differs.
     skew: Millis,

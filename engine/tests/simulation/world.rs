@@ -11,7 +11,7 @@ use pled_engine::partition::{
 use pled_engine::template::Template;
 use pled_engine::value::{Object, Value};
 
-use crate::log::{EPOCH, Log, TaskStage, index_of, result_subject, task_subject};
+use crate::log::{EPOCH, LATEST_MS, Log, TaskStage, index_of, result_subject, task_subject};
 use crate::random::Random;
 
 /// How long the noise lasts, and how long the calm after it may.
@@ -676,7 +676,7 @@ impl World {
                             self.log.write_position(number, &position, revision);
                         }
                         1 => {
-                            let delay = self.random.between(5, 4_000);
+                            let delay = self.random.between(5, LATEST_MS);
                             let late = Happening::ApplyPosition {
                                 partition: number,
                                 position: Box::new(position),
@@ -704,7 +704,7 @@ impl World {
                     self.log.publish(&publish, self.now);
                 }
                 1 => {
-                    let delay = self.random.between(5, 4_000);
+                    let delay = self.random.between(5, LATEST_MS);
                     self.after(delay, Happening::Apply(Box::new(publish)));
                 }
                 _ => {}
