@@ -165,9 +165,13 @@ pub(crate) async fn values(
     filter: &str,
 ) -> Result<Vec<(String, Stored)>, ReadError> {
     let mut reads = futures::stream::iter(keys(nats, kind, filter).await?)
-        .map(async |key| {
-            let subject = nats.names().key(kind, &key);
-            (last_from_leader(nats, kind, &subject).await, key)
+        .map(|key| {
+            // Owned by the future: a borrow here makes callers' futures not `Send`.
+            let nats = nats.clone();
+            async move {
+                let subject = nats.names().key(kind, &key);
+                (last_from_leader(&nats, kind, &subject).await, key)
+            }
         })
         .buffered(64);
     let mut values = Vec::new();
