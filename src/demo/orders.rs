@@ -40,7 +40,7 @@ pub(crate) struct Publication {
 pub(crate) struct World {
     /// How the order is expected to go, for people.
     pub(crate) kind: String,
-    /// How many attempts of a charge fail, in each round.
+    /// How many attempts of a charge fail, over all rounds.
     #[serde(default)]
     pub(crate) charge_fails: u32,
     #[serde(default)]
