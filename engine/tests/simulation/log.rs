@@ -369,8 +369,10 @@ impl Log {
             });
             let floor = floor.min().unwrap();
             let messages = &mut self.inputs[index].messages;
-            let is_kept =
-                |stored: &Stored| self.purges_carefully && index == 1 && stored.at >= undone_since;
+            let is_kept = |stored: &Stored| {
+                let may_be_late = stored.at + retention + LATEST_MS >= now;
+                self.purges_carefully && index == 1 && (may_be_late || stored.at >= undone_since)
+            };
             let old = |stored: &Stored| {
                 stored.seq < floor && stored.at + retention < now && !is_kept(stored)
             };
