@@ -37,7 +37,12 @@ pub(crate) fn story(entries: &[JournalEntry]) -> Vec<Line> {
             lines.push(Line {
                 after_ms: cause.time.max(begin) - begin,
                 seq: entry.seq,
-                event: cause_text(cause, &names),
+                event: match transition {
+                    Some(step) if cause.cause_type.as_str() == "pled.timer" => {
+                        step.event.to_string()
+                    }
+                    _ => cause_text(cause, &names),
+                },
                 transition: transition
                     .map(|step| format!("{} -> {}", leaves(&step.from), leaves(&step.to)))
                     .unwrap_or_default(),
@@ -82,7 +87,7 @@ fn cause_text(cause: &Cause, names: &BTreeMap<Token, Arc<str>>) -> String {
             format!("{action} #{attempt} failed: {code}")
         }
         "pled.started" => format!("{action} #{attempt} picked up"),
-        "pled.timer" => "timer".to_owned(),
+        "pled.timer" => "timer of a task".to_owned(),
         other => other.to_owned(),
     };
     match cause.outcome {
