@@ -29,7 +29,11 @@ CREATE TABLE executions (
 );
 CREATE INDEX idx_executions_template_status ON executions (template_id, status);
 CREATE INDEX idx_executions_running ON executions (updated_at) WHERE status IN ('running', 'paused');
+-- Lists, the newest first, also of one template or one status.
 CREATE INDEX idx_executions_created ON executions (created_at DESC, id DESC);
+CREATE INDEX idx_executions_template_created
+    ON executions (template_name, created_at DESC, id DESC);
+CREATE INDEX idx_executions_status_created ON executions (status, created_at DESC, id DESC);
 
 -- Facts from outside: the causes that came by PLED_EVENTS.
 CREATE TABLE events (
@@ -110,7 +114,9 @@ CREATE TABLE rule_cache (
 );
 CREATE INDEX idx_rule_cache_lookup ON rule_cache (rule_id, event_hash);
 
--- Work that was asked for: one row a task, over all its attempts.
+-- Work that was asked for: one row a task, over all its attempts. The status is 'pending' (an
+-- attempt is handed out), 'retrying' (the next one waits for its time), 'succeeded', 'failed' or
+-- 'cancelled'. The timers are those that time the task or its attempt out.
 CREATE TABLE actions (
     id            UUID PRIMARY KEY,
     execution_id  TEXT NOT NULL,
@@ -122,19 +128,26 @@ CREATE TABLE actions (
     input         JSONB NOT NULL,
     output        JSONB,
     error_json    JSONB,
+    close_timer   TEXT,
+    start_timer   TEXT,
     created_at    TIMESTAMPTZ NOT NULL,
     updated_at    TIMESTAMPTZ NOT NULL
 );
 CREATE INDEX idx_actions_status_created ON actions (status, created_at);
 CREATE INDEX idx_actions_execution ON actions (execution_id);
+-- What the projection asks of each execution in a batch.
+CREATE INDEX idx_actions_open ON actions (execution_id) WHERE status IN ('pending', 'retrying');
 -- An error can be larger than a B-tree row may be, so its code stands for it.
 CREATE INDEX idx_failed_actions ON actions (created_at, (left(error_json ->> 'code', 100)))
     WHERE status = 'failed';
 
--- How far the journal is projected, moved in the transaction that projects it.
+-- How far the journal is projected, moved in the transaction that projects it, and the entry that
+-- was projected last: a journal that does not hold it is another one.
 CREATE TABLE projections (
-    name         TEXT PRIMARY KEY,
-    incarnation  TEXT NOT NULL,
-    stream_seq   BIGINT NOT NULL,
-    updated_at   TIMESTAMPTZ NOT NULL DEFAULT now()
+    name          TEXT PRIMARY KEY,
+    incarnation   TEXT NOT NULL,
+    stream_seq    BIGINT NOT NULL,
+    execution_id  TEXT,
+    hash          BYTEA,
+    updated_at    TIMESTAMPTZ NOT NULL DEFAULT now()
 );

@@ -1,13 +1,19 @@
 //! `/v1/executions`
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pled_engine::id::{EventType, ExecutionId, Hash, TemplateSelector};
+use futures::StreamExt;
+use pled_engine::execution::Status;
+use pled_engine::id::{EventType, ExecutionId, Hash, TemplateName, TemplateSelector};
+use pled_engine::partition::{Loaded, Snapshot};
+use pled_engine::value::Value;
+use pled_ledger::Ledger;
 use pled_ledger::query::Filter;
 use pled_streams::events::{EventToSend, SendError};
 use pled_streams::outcome::{Outcome, OutcomeError};
@@ -15,10 +21,10 @@ use pled_streams::{journal, snapshots, state};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::Gateway;
 use crate::json::Members;
-use crate::prefer;
-use crate::problem::{Kind, Problem, ProblemDetails};
+use crate::path::Id;
+use crate::problem::{Away, BadBody, BadQuery, Conflict, Kind, NoAnswer, NotFound, Problem};
+use crate::{Gateway, etag, prefer};
 
 /// What starts an execution. For documentation; the body is read strictly in the handler.
 #[derive(ToSchema)]
@@ -96,7 +102,8 @@ pub(crate) struct Execution {
     /// The time of that entry, milliseconds since the epoch.
     updated_at: i64,
     /// Active leaf states, context, timers, outstanding tasks, incidents, output.
-    state: serde_json::Value,
+    #[schema(value_type = serde_json::Value)]
+    state: pled_engine::execution::State,
 }
 
 /// A page of executions, the newest first.
@@ -120,13 +127,13 @@ pub(crate) struct Summary {
     updated_at: i64,
 }
 
-/// A page of journal entries in order.
-#[derive(Serialize, ToSchema)]
+/// A page of journal entries in order. For documentation; it is written as it is recorded.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes an answer in the OpenAPI document")]
 pub(crate) struct History {
-    /// Journal entries as they are recorded.
+    /// Journal entries, byte for byte as they are recorded, so that their hashes can be checked.
     items: Vec<serde_json::Value>,
     /// Pass it as `cursor` for the next page; absent on the last.
-    #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
@@ -154,13 +161,14 @@ pub(crate) struct HistoryQuery {
     cursor: Option<String>,
 }
 
-/// Starts an execution. A second start of the same id changes nothing and is answered `exists`.
+/// Starts an execution. 202: it will be started; with `Prefer: wait=5` the answer is 200 and says
+/// what came of it, if that came in time. A second start of the same id changes nothing and is
+/// answered `exists`.
 #[utoipa::path(post, path = "/v1/executions", operation_id = "startExecution", tag = "executions",
     params(("Idempotency-Key" = Option<String>, Header), ("Prefer" = Option<String>, Header)),
     request_body = StartRequest,
     responses((status = ACCEPTED, body = Accepted), (status = OK, body = Accepted),
-        (status = NOT_FOUND, body = ProblemDetails), (status = UNPROCESSABLE_ENTITY, body = ProblemDetails),
-        (status = SERVICE_UNAVAILABLE, body = ProblemDetails)))]
+        BadBody, NotFound, Conflict, Away, NoAnswer))]
 pub(crate) async fn start(
     State(gateway): State<Gateway>,
     headers: HeaderMap,
@@ -174,43 +182,63 @@ pub(crate) async fn start(
         (None, Some(key)) => id_of_key(&template, key)?,
         (None, None) => new_id()?,
     };
-    // A clear 404 now is worth a read; the engine judges again by what is registered then.
-    if pled_streams::templates::get(&gateway.nats, &template).await?.is_none() {
+    // A clear 404 now is worth a look; the engine judges again by what is registered then.
+    if let Ok(None) = gateway.templates.get(&gateway.nats, &template).await? {
         let detail = format!("no template {template} is registered");
         return Err(Problem::new(Kind::TemplateNotFound, detail));
     }
+    let input = members.value("input");
     let event = EventToSend {
         execution: execution.clone(),
-        event_type: event_type("pled.init")?,
-        data: members.value("input").to_canonical().into(),
-        event_id: key,
+        event_type: own("pled.init")?,
+        data: input.to_canonical().into(),
+        event_id: key.clone(),
         template: Some(template),
         reply: None,
         origin: None,
         emitted: None,
     };
-    deliver(&gateway, event, prefer::wait(&headers)).await
+    let delivered = deliver(&gateway, event, prefer::wait(&headers)).await?;
+    if key.is_some() && delivered.is_old() {
+        check_same_start(&gateway, &execution, &input).await?;
+    }
+    Ok(delivered.into_response())
+}
+
+/// Whether the execution was started with this input: an idempotency key stands for one request.
+async fn check_same_start(
+    gateway: &Gateway,
+    execution: &ExecutionId,
+    input: &Value,
+) -> Result<(), Problem> {
+    let first = journal::page(&gateway.nats, execution, 0, 1).await?;
+    let same = first
+        .first()
+        .and_then(|first| first.entry.causes.first())
+        .is_none_or(|start| start.data == *input);
+    if same {
+        return Ok(());
+    }
+    let detail = format!("{execution} was started with another input");
+    Err(Problem::new(Kind::IdempotencyConflict, detail).of(execution))
 }
 
 /// Sends an event to an execution. 202: it is stored and will be taken in order; with
-/// `Prefer: wait=5` the answer says what came of it.
+/// `Prefer: wait=5` the answer is 200 and says what came of it, if that came in time.
 #[utoipa::path(post, path = "/v1/executions/{id}/events", operation_id = "sendEvent",
     tag = "executions",
     params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header),
         ("Prefer" = Option<String>, Header)),
     request_body = EventRequest,
     responses((status = ACCEPTED, body = Accepted), (status = OK, body = Accepted),
-        (status = CONFLICT, body = ProblemDetails), (status = NOT_FOUND, body = ProblemDetails),
-        (status = UNPROCESSABLE_ENTITY, body = ProblemDetails),
-        (status = SERVICE_UNAVAILABLE, body = ProblemDetails)))]
+        BadBody, NotFound, Conflict, Away, NoAnswer))]
 pub(crate) async fn send(
     State(gateway): State<Gateway>,
-    Path(id): Path<String>,
+    Id(execution): Id,
     headers: HeaderMap,
     members: Members,
-) -> Result<Response, Problem> {
+) -> Result<Delivered, Problem> {
     members.only(&["type", "data", "id"])?;
-    let execution = execution_id(&id)?;
     let event_type: EventType = members.parsed("type")?;
     if pled_streams::codec::is_reserved(event_type.as_str()) {
         return Err(Problem::field(
@@ -219,7 +247,13 @@ pub(crate) async fn send(
         ));
     }
     let event_id = match members.text("id")? {
-        Some(id) => Some(id),
+        Some(id) if is_event_id(&id) => Some(id),
+        Some(_) => {
+            return Err(Problem::field(
+                "/id",
+                "must be 1 to 255 bytes without control characters and space around it",
+            ));
+        }
         None => idempotency_key(&headers)?,
     };
     let event = EventToSend {
@@ -235,53 +269,76 @@ pub(crate) async fn send(
     deliver(&gateway, event, prefer::wait(&headers)).await
 }
 
+/// An event that is stored, with its outcome if the client waited for it and it came.
+pub(crate) struct Delivered(Accepted);
+
+impl Delivered {
+    /// Whether what was sent had been taken before.
+    fn is_old(&self) -> bool {
+        let outcome = self.0.outcome.as_ref();
+        outcome.is_some_and(|outcome| outcome.repeat || outcome.outcome == "exists")
+    }
+}
+
+impl IntoResponse for Delivered {
+    fn into_response(self) -> Response {
+        let Self(accepted) = &self;
+        let location = [(header::LOCATION, format!("/v1/executions/{}", accepted.execution))];
+        let Some(outcome) = &accepted.outcome else {
+            return (StatusCode::ACCEPTED, location, Json(accepted)).into_response();
+        };
+        let mut response = (StatusCode::OK, location, Json(accepted)).into_response();
+        if let Some(seq) = outcome.seq {
+            etag::set(&mut response, &etag::of(&seq));
+        }
+        if outcome.repeat {
+            let replayed = HeaderName::from_static("idempotency-replayed");
+            response.headers_mut().insert(replayed, HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
 async fn deliver(
     gateway: &Gateway,
     event: EventToSend,
     wait: Option<Duration>,
-) -> Result<Response, Problem> {
+) -> Result<Delivered, Problem> {
     let execution = event.execution.clone();
-    let location = [(header::LOCATION, format!("/v1/executions/{execution}"))];
+    let delivered = |stream_seq, outcome| {
+        Delivered(Accepted { execution: execution.to_string(), stream_seq, outcome })
+    };
     let Some(wait) = wait else {
         let sent = pled_streams::events::send(&gateway.nats, event).await;
-        let stream_seq = sent.map_err(|error| not_sent(error, &execution))?;
-        let accepted = Accepted { execution: execution.to_string(), stream_seq, outcome: None };
-        return Ok((StatusCode::ACCEPTED, location, Json(accepted)).into_response());
+        return sent
+            .map(|stream_seq| delivered(stream_seq, None))
+            .map_err(|error| not_sent(error, &execution));
     };
-    let answered = gateway.outcomes.send_and_wait(&gateway.nats, event, wait).await;
-    let (stream_seq, outcome) = match answered {
-        Ok(answered) => answered,
-        Err(OutcomeError::Send(error)) => return Err(not_sent(error, &execution)),
-        Err(OutcomeError::Pending { stream_seq }) => {
-            let detail = format!(
-                "event {stream_seq} is stored, and its outcome did not come within {} s; it will \
-                 be taken all the same",
-                wait.as_secs()
-            );
-            return Err(Problem::new(Kind::OutcomePending, detail).of(&execution));
+    match gateway.outcomes.send_and_wait(&gateway.nats, event, wait).await {
+        Ok((stream_seq, outcome)) => {
+            accepted(&outcome, &execution)?;
+            Ok(delivered(stream_seq, Some(outcome)))
         }
-    };
-    match outcome.outcome.as_str() {
-        "applied" | "ignored" | "deferred" | "exists" => {}
+        // It is stored and will be taken: what a client that does not wait is told.
+        Err(OutcomeError::Pending { stream_seq }) => Ok(delivered(stream_seq, None)),
+        Err(OutcomeError::Send(error)) => Err(not_sent(error, &execution)),
+    }
+}
+
+/// Whether the event was taken.
+fn accepted(outcome: &Outcome, execution: &ExecutionId) -> Result<(), Problem> {
+    let kind = match outcome.outcome.as_str() {
+        "applied" | "ignored" | "deferred" | "exists" => return Ok(()),
         "closed" => {
             let detail = format!("execution {execution} has ended");
-            return Err(Problem::new(Kind::ExecutionClosed, detail).of(&execution));
+            return Err(Problem::new(Kind::ExecutionClosed, detail).of(execution));
         }
-        "unknown-execution" => return Err(no_execution(&execution)),
-        "unknown-template" => {
-            return Err(Problem::new(Kind::TemplateNotFound, why(&outcome)).of(&execution));
-        }
-        "too-large" => {
-            return Err(Problem::new(Kind::PayloadTooLarge, why(&outcome)).of(&execution));
-        }
-        _ => return Err(Problem::new(Kind::EventRejected, why(&outcome)).of(&execution)),
-    }
-    let etag = outcome.seq.map(|seq| format!("\"{seq}\""));
-    let accepted =
-        Accepted { execution: execution.to_string(), stream_seq, outcome: Some(outcome) };
-    let mut response = (StatusCode::OK, location, Json(accepted)).into_response();
-    set_etag(&mut response, etag.as_deref());
-    Ok(response)
+        "unknown-execution" => return Err(no_execution(execution)),
+        "unknown-template" => Kind::TemplateNotFound,
+        "too-large" => Kind::PayloadTooLarge,
+        _ => Kind::EventRejected,
+    };
+    Err(Problem::new(kind, why(outcome)).of(execution))
 }
 
 fn why(outcome: &Outcome) -> String {
@@ -302,44 +359,38 @@ fn not_sent(error: SendError, execution: &ExecutionId) -> Problem {
 /// Reads the state of an execution from its journal.
 #[utoipa::path(get, path = "/v1/executions/{id}", operation_id = "readExecution",
     tag = "executions", params(("id" = String, Path)),
-    responses((status = OK, body = Execution), (status = NOT_MODIFIED),
-        (status = NOT_FOUND, body = ProblemDetails)))]
+    responses((status = OK, body = Execution), (status = NOT_MODIFIED), NotFound, Away))]
 pub(crate) async fn read(
     State(gateway): State<Gateway>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = execution_id(&id)?;
     let found = state::read(&gateway.nats, &gateway.templates, &id).await?;
     let execution = found.ok_or_else(|| no_execution(&id))?;
-    let etag = format!("\"{}\"", execution.seq);
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
-        return Ok(StatusCode::NOT_MODIFIED.into_response());
-    }
-    let body = Execution {
-        id: id.to_string(),
-        template: execution.template.as_ref().map(ToString::to_string).unwrap_or_default(),
-        status: execution.status.as_str().to_owned(),
-        seq: execution.seq,
-        hash: execution.hash.to_string(),
-        updated_at: execution.at,
-        state: json_of(&execution.state)?,
-    };
-    let mut response = Json(body).into_response();
-    set_etag(&mut response, Some(&etag));
-    Ok(response)
+    let tag = etag::of(&execution.seq);
+    Ok(etag::answer(&headers, &tag, || {
+        let body = Execution {
+            id: id.to_string(),
+            template: execution.template.as_ref().map(ToString::to_string).unwrap_or_default(),
+            status: execution.status.as_str().to_owned(),
+            seq: execution.seq,
+            hash: execution.hash.to_string(),
+            updated_at: execution.at,
+            state: execution.state,
+        };
+        Json(body).into_response()
+    }))
 }
 
 /// Reads what happened in an execution: its journal entries in order, from the first.
 #[utoipa::path(get, path = "/v1/executions/{id}/history", operation_id = "readHistory",
     tag = "executions", params(("id" = String, Path), HistoryQuery),
-    responses((status = OK, body = History), (status = NOT_FOUND, body = ProblemDetails)))]
+    responses((status = OK, body = History), BadQuery, NotFound, Away))]
 pub(crate) async fn history(
     State(gateway): State<Gateway>,
-    Path(id): Path<String>,
+    Id(id): Id,
     query: Result<Query<HistoryQuery>, QueryRejection>,
-) -> Result<Json<History>, Problem> {
-    let id = execution_id(&id)?;
+) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|rejection| bad_query(&rejection))?;
     let limit = limit(query.limit, 100)?;
     let from = match query.cursor.as_deref() {
@@ -350,103 +401,198 @@ pub(crate) async fn history(
     if entries.is_empty() && journal::newest(&gateway.nats, &id, true).await?.is_none() {
         return Err(no_execution(&id));
     }
-    let next_cursor = (entries.len() > limit).then(|| {
-        entries.truncate(limit);
-        entries.last().map(|entry| (entry.stream_seq + 1).to_string()).unwrap_or_default()
-    });
-    let items =
-        entries.iter().map(|loaded| json_of(&loaded.entry)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Json(History { items, next_cursor }))
+    let next = entries.get(limit).map(|next| next.stream_seq.to_string());
+    entries.truncate(limit);
+    let body = history_json(&entries, next.as_deref())?;
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    let mut response = (json, body).into_response();
+    if let Some(next) = next {
+        let path = format!("/v1/executions/{id}/history?limit={limit}&cursor={next}");
+        link_to_next(&mut response, &path);
+    }
+    Ok(response)
 }
 
-/// Lists executions, the newest first, from the ledger; without a ledger from the snapshots, by id.
+fn history_json(entries: &[Loaded], next_cursor: Option<&str>) -> Result<Vec<u8>, Problem> {
+    let mut body = br#"{"items":["#.to_vec();
+    for (index, loaded) in entries.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        let entry = loaded.entry.encode();
+        body.extend(entry.map_err(|error| Problem::new(Kind::Internal, error.to_string()))?);
+    }
+    body.push(b']');
+    if let Some(cursor) = next_cursor {
+        body.extend_from_slice(format!(",\"next_cursor\":\"{cursor}\"").as_bytes());
+    }
+    body.push(b'}');
+    Ok(body)
+}
+
+/// Lists executions, the newest first, from the ledger; without a ledger from the snapshots, by
+/// id, where a page may hold fewer than `limit` though there are more.
 #[utoipa::path(get, path = "/v1/executions", operation_id = "listExecutions", tag = "executions",
-    params(ListQuery), responses((status = OK, body = Executions),
-        (status = SERVICE_UNAVAILABLE, body = ProblemDetails)))]
+    params(ListQuery), responses((status = OK, body = Executions), BadQuery, Away))]
 pub(crate) async fn list(
     State(gateway): State<Gateway>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|rejection| bad_query(&rejection))?;
     let limit = limit(query.limit, 50)?;
+    let wanted = Wanted::of(&query)?;
     let (items, next_cursor) = match &gateway.ledger {
-        Some(ledger) => {
-            let filter = Filter {
-                template: query.template,
-                status: query.status,
-                after: query.cursor.as_deref().map(read_cursor).transpose()?,
-                limit: i64::try_from(limit).unwrap_or(i64::MAX) + 1,
-            };
-            let mut rows = ledger.executions(&filter).await?;
-            let more = rows.len() > limit;
-            rows.truncate(limit);
-            let next = rows.last().filter(|_| more);
-            let next = next.map(|row| format!("{}.{}", row.created_at, row.id));
-            let summary = |row: pled_ledger::query::ExecutionSummary| Summary {
-                id: row.id,
-                template: row.template,
-                status: row.status,
-                seq: row.seq,
-                configuration: row.configuration,
-                created_at: Some(row.created_at),
-                updated_at: row.updated_at,
-            };
-            (rows.into_iter().map(summary).collect::<Vec<_>>(), next)
-        }
-        None => from_snapshots(&gateway, &query, limit).await?,
+        Some(ledger) => from_ledger(ledger, &query, &wanted, limit).await?,
+        None => from_snapshots(&gateway, &query, &wanted, limit).await?,
     };
-    let link = next_cursor
-        .as_ref()
-        .map(|cursor| format!("</v1/executions?limit={limit}&cursor={cursor}>; rel=\"next\""));
+    let next = next_cursor.as_ref().map(|cursor| {
+        let mut path = format!("/v1/executions?limit={limit}&cursor={cursor}");
+        if let Some(template) = &wanted.template {
+            path.push_str(&format!("&template={template}"));
+        }
+        if let Some(status) = &wanted.status {
+            path.push_str(&format!("&status={}", status.as_str()));
+        }
+        path
+    });
     let mut response = Json(Executions { items, next_cursor }).into_response();
-    if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
-        response.headers_mut().insert(header::LINK, link);
+    if let Some(next) = next {
+        link_to_next(&mut response, &next);
     }
     Ok(response)
 }
 
+/// The filters of a list, known to be such.
+struct Wanted {
+    template: Option<TemplateName>,
+    status: Option<Status>,
+}
+
+impl Wanted {
+    fn of(query: &ListQuery) -> Result<Self, Problem> {
+        let template = query.template.as_deref().map(|text| {
+            text.parse().map_err(|error: pled_engine::id::InvalidName| {
+                Problem::new(Kind::BadRequest, format!("template: {error}"))
+            })
+        });
+        let status = query.status.as_deref().map(|text| {
+            STATUSES.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
+                let known = STATUSES.map(Status::as_str).join(", ");
+                Problem::new(Kind::BadRequest, format!("status must be one of {known}"))
+            })
+        });
+        Ok(Self { template: template.transpose()?, status: status.transpose()? })
+    }
+}
+
+const STATUSES: [Status; 6] = [
+    Status::Running,
+    Status::Paused,
+    Status::Done,
+    Status::Failed,
+    Status::Cancelled,
+    Status::Terminated,
+];
+
+type Page = (Vec<Summary>, Option<String>);
+
+async fn from_ledger(
+    ledger: &Ledger,
+    query: &ListQuery,
+    wanted: &Wanted,
+    limit: usize,
+) -> Result<Page, Problem> {
+    let filter = Filter {
+        template: wanted.template.as_ref().map(ToString::to_string),
+        status: wanted.status.map(|status| status.as_str().to_owned()),
+        after: query.cursor.as_deref().map(read_cursor).transpose()?,
+        limit: i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1),
+    };
+    let mut rows = ledger.executions(&filter).await?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more);
+    let next = next.map(|row| format!("{}.{}", row.created_at, row.id));
+    let summary = |row: pled_ledger::query::ExecutionSummary| Summary {
+        id: row.id,
+        template: row.template,
+        status: row.status,
+        seq: row.seq,
+        configuration: row.configuration,
+        created_at: Some(row.created_at),
+        updated_at: row.updated_at,
+    };
+    Ok((rows.into_iter().map(summary).collect(), next))
+}
+
+/// How many snapshots are looked at for one page, and how many are read at once.
+const SCANNED_MAX: usize = 2_000;
+const READS: usize = 32;
+
 async fn from_snapshots(
     gateway: &Gateway,
     query: &ListQuery,
+    wanted: &Wanted,
     limit: usize,
-) -> Result<(Vec<Summary>, Option<String>), Problem> {
-    let mut items = Vec::new();
-    let mut last = None;
-    for id in snapshots::ids(&gateway.nats, query.cursor.as_deref()).await? {
+) -> Result<Page, Problem> {
+    let ids = snapshots::ids(&gateway.nats, query.cursor.as_deref()).await?;
+    let mut more = ids.len() > SCANNED_MAX;
+    let reads = futures::stream::iter(ids.into_iter().take(SCANNED_MAX))
+        .map(async |id| (snapshots::get(&gateway.nats, &id).await, id));
+    let mut reads = std::pin::pin!(reads.buffered(READS));
+    let (mut items, mut last) = (Vec::new(), None);
+    while let Some((read, id)) = reads.next().await {
         if items.len() == limit {
-            return Ok((items, last));
+            more = true;
+            break;
         }
-        let Some(snapshot) = snapshots::get(&gateway.nats, &id).await? else { continue };
-        let template = snapshot.template.to_string();
-        let fits = query
-            .template
-            .as_deref()
-            .is_none_or(|wanted| wanted == snapshot.template.name.as_str())
-            && query.status.as_deref().is_none_or(|wanted| wanted == snapshot.status.as_str());
         last = Some(id.to_string());
-        if fits {
-            items.push(Summary {
-                id: id.to_string(),
-                template,
-                status: snapshot.status.as_str().to_owned(),
-                seq: i64::try_from(snapshot.seq).unwrap_or(i64::MAX),
-                configuration: snapshot
-                    .state
-                    .configuration
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
-                created_at: None,
-                updated_at: snapshot.at,
-            });
+        if let Some(snapshot) = read?.filter(|snapshot| wanted.is(snapshot)) {
+            items.push(Summary::of(&id, snapshot));
         }
     }
-    Ok((items, None))
+    Ok((items, last.filter(|_| more)))
 }
+
+impl Wanted {
+    fn is(&self, snapshot: &Snapshot) -> bool {
+        self.template.as_ref().is_none_or(|template| *template == snapshot.template.name)
+            && self.status.is_none_or(|status| status == snapshot.status)
+    }
+}
+
+impl Summary {
+    fn of(id: &ExecutionId, snapshot: Snapshot) -> Self {
+        let configuration = &snapshot.state.configuration;
+        Self {
+            id: id.to_string(),
+            template: snapshot.template.to_string(),
+            status: snapshot.status.as_str().to_owned(),
+            seq: i64::try_from(snapshot.seq).unwrap_or(i64::MAX),
+            configuration: configuration.iter().map(ToString::to_string).collect(),
+            created_at: None,
+            updated_at: snapshot.at,
+        }
+    }
+}
+
+fn link_to_next(response: &mut Response, path: &str) {
+    if let Ok(link) = HeaderValue::from_str(&format!("<{path}>; rel=\"next\"")) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+}
+
+/// The end of the year 9999, in milliseconds.
+const CREATED_MAX: i64 = 253_402_300_799_999;
 
 fn read_cursor(cursor: &str) -> Result<(i64, String), Problem> {
     let (created, id) = cursor.split_once('.').ok_or_else(bad_cursor)?;
-    Ok((created.parse().map_err(|_| bad_cursor())?, id.to_owned()))
+    let created = created.parse().map_err(|_| bad_cursor())?;
+    let id: ExecutionId = id.parse().map_err(|_| bad_cursor())?;
+    if !(0..=CREATED_MAX).contains(&created) {
+        return Err(bad_cursor());
+    }
+    Ok((created, id.to_string()))
 }
 
 fn bad_cursor() -> Problem {
@@ -465,20 +611,8 @@ fn limit(wanted: Option<i64>, default: usize) -> Result<usize, Problem> {
     }
 }
 
-fn execution_id(id: &str) -> Result<ExecutionId, Problem> {
-    id.parse().map_err(|error: pled_engine::id::InvalidName| {
-        Problem::new(Kind::ExecutionNotFound, error.to_string())
-    })
-}
-
 fn no_execution(id: &ExecutionId) -> Problem {
     Problem::new(Kind::ExecutionNotFound, format!("there is no execution {id}")).of(id)
-}
-
-fn event_type(text: &str) -> Result<EventType, Problem> {
-    text.parse().map_err(|error: pled_engine::id::InvalidName| {
-        Problem::new(Kind::Internal, error.to_string())
-    })
 }
 
 /// The header as a quoted structured string or bare.
@@ -499,19 +633,19 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 /// The same key for the same template is the same execution.
 fn id_of_key(template: &TemplateSelector, key: &str) -> Result<ExecutionId, Problem> {
     let hash = Hash::of(format!("{}\n{key}", template.name).as_bytes()).to_string();
-    execution_id(&format!("{}-{}", template.name, &hash[..32]))
+    own(&format!("{}-{}", template.name, &hash[..32]))
 }
 
 fn new_id() -> Result<ExecutionId, Problem> {
-    execution_id(&uuid::Uuid::now_v7().to_string())
+    own(&uuid::Uuid::now_v7().to_string())
 }
 
-fn json_of(value: &impl Serialize) -> Result<serde_json::Value, Problem> {
-    serde_json::to_value(value).map_err(|error| Problem::new(Kind::Internal, error.to_string()))
+/// A name that is ours to make.
+fn own<T: FromStr<Err = pled_engine::id::InvalidName>>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|error: T::Err| Problem::new(Kind::Internal, error.to_string()))
 }
 
-fn set_etag(response: &mut Response, etag: Option<&str>) {
-    if let Some(etag) = etag.and_then(|etag| HeaderValue::from_str(etag).ok()) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
+/// Whether a header carries it as it is.
+fn is_event_id(id: &str) -> bool {
+    (1..=255).contains(&id.len()) && id.trim() == id && !id.chars().any(char::is_control)
 }

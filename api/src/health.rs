@@ -1,14 +1,20 @@
 //! Whether the process lives, whether it can serve, and its metrics.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::Gateway;
-use crate::problem::{Kind, Problem, ProblemDetails};
+use crate::problem::{Away, Kind, Problem};
+
+/// Less than the second that a probe of readiness waits.
+const READY_WITHIN: Duration = Duration::from_millis(800);
 
 /// The process lives.
 #[derive(Serialize, ToSchema)]
@@ -35,18 +41,31 @@ pub(crate) async fn health() -> Json<Health> {
 
 /// Requests can be served: NATS is connected and its streams are there.
 #[utoipa::path(get, path = "/ready", operation_id = "ready", tag = "operation",
-    responses((status = OK, body = Ready), (status = SERVICE_UNAVAILABLE, body = ProblemDetails)))]
+    responses((status = OK, body = Ready), Away))]
 pub(crate) async fn ready(State(gateway): State<Gateway>) -> Result<Json<Ready>, Problem> {
-    pled_streams::topology::open(&gateway.nats)
-        .await
-        .map_err(|error| Problem::new(Kind::NotReady, error.to_string()).retry_after(1))?;
-    let ledger = match &gateway.ledger {
+    let (nats, ledger) = tokio::join!(nats(&gateway), ledger(&gateway));
+    nats?;
+    let status = if ledger == "away" { "degraded" } else { "ready" };
+    Ok(Json(Ready { status, nats: "connected", ledger }))
+}
+
+async fn nats(gateway: &Gateway) -> Result<(), Problem> {
+    let not_ready = |why: String| Problem::new(Kind::NotReady, why).retry_after(1);
+    if !gateway.nats.connections().borrow().connected {
+        return Err(not_ready("there is no connection to NATS".to_owned()));
+    }
+    match timeout(READY_WITHIN, pled_streams::topology::open(&gateway.nats)).await {
+        Ok(opened) => opened.map(drop).map_err(|error| not_ready(error.to_string())),
+        Err(_) => Err(not_ready("NATS does not answer".to_owned())),
+    }
+}
+
+async fn ledger(gateway: &Gateway) -> &'static str {
+    match &gateway.ledger {
         None => "none",
         Some(ledger) if ledger.is_there().await => "connected",
         Some(_) => "away",
-    };
-    let status = if ledger == "away" { "degraded" } else { "ready" };
-    Ok(Json(Ready { status, nats: "connected", ledger }))
+    }
 }
 
 /// Metrics in the Prometheus text format.

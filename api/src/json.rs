@@ -2,19 +2,28 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use pled_engine::json::InvalidJson;
 use pled_engine::value::{Object, Value};
 
 use crate::problem::{FieldError, Kind, Problem};
 
-/// The body as text, whatever its type; its size is bounded before.
+/// The body of a request that says that it is JSON; its size is bounded before.
+///
+/// The type must be said: no page in a browser can then send such a request to a gateway on
+/// loopback without asking first.
 pub(crate) struct Body(pub(crate) Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            return Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                "send JSON with the header `content-type: application/json`",
+            ));
+        }
         Bytes::from_request(request, state).await.map(Self).map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 Problem::new(Kind::PayloadTooLarge, "the body is larger than the server takes")
@@ -25,6 +34,14 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
 /// A body that is a JSON object of known members.
 pub(crate) struct Members(Object);
 
@@ -32,19 +49,7 @@ impl<S: Send + Sync> FromRequest<S> for Members {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-        let json =
-            content_type.as_ref().and_then(|value| value.to_str().ok()).is_none_or(|value| {
-                let essence = value.split(';').next().unwrap_or_default().trim();
-                essence.eq_ignore_ascii_case("application/json") || essence.ends_with("+json")
-            });
         let Body(bytes) = Body::from_request(request, state).await?;
-        if !json {
-            return Err(Problem::new(
-                Kind::UnsupportedMediaType,
-                "send JSON with the header `content-type: application/json`",
-            ));
-        }
         match Value::parse(&bytes).map_err(|error| malformed(&error))? {
             Value::Object(members) => Ok(Self(members)),
             other @ (Value::Null

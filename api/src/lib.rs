@@ -3,9 +3,11 @@
 //! One file a resource. What it answers with 202 is stored in JetStream; what it answers with a
 //! state is read from the journal.
 
+mod etag;
 mod executions;
 mod health;
 mod json;
+mod path;
 mod prefer;
 mod problem;
 mod templates;
@@ -27,7 +29,6 @@ use pled_streams::templates::TemplateCache;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -97,8 +98,8 @@ impl Gateway {
             .route("/", get(async || Html(include_str!("index.html"))))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
-            .layer(DefaultBodyLimit::disable())
-            .layer(RequestBodyLimitLayer::new(body_max))
+            // Not a layer of tower-http's, whose refusal is no problem+json.
+            .layer(DefaultBodyLimit::max(body_max))
             .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
                 use axum::response::IntoResponse as _;
                 Problem::new(Kind::Internal, "the request could not be handled").into_response()
@@ -106,20 +107,29 @@ impl Gateway {
             .with_state(self)
     }
 
-    /// Serves on `listener` until `shutdown` becomes true, then finishes what is under way.
+    /// Serves on `listener` until `shutdown` becomes true, then finishes what is under way, for at
+    /// most [`DRAIN`].
     ///
     /// # Errors
     /// If the server ends by itself.
     pub async fn serve(
         self,
         listener: TcpListener,
-        mut shutdown: watch::Receiver<bool>,
+        shutdown: watch::Receiver<bool>,
     ) -> Result<(), ServeError> {
-        let stop = async move {
+        let stopped = |mut shutdown: watch::Receiver<bool>| async move {
             let _ = shutdown.wait_for(|stop| *stop).await;
         };
-        let serving = axum::serve(listener, self.router()).with_graceful_shutdown(stop);
-        serving.await.map_err(ServeError::Serve)
+        let serving =
+            axum::serve(listener, self.router()).with_graceful_shutdown(stopped(shutdown.clone()));
+        let drained = async {
+            stopped(shutdown).await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(ServeError::Serve),
+            () = drained => Ok(()),
+        }
     }
 }
 
@@ -163,3 +173,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
 
 /// The longest that a client may wait for an outcome.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long requests that are under way may take at the end: what they sent is stored, and a client
+/// that waits for its outcome can ask for it again.
+const DRAIN: Duration = Duration::from_secs(10);

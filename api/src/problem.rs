@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// A problem, answered as [`ProblemDetails`].
 #[derive(Clone, Debug, PartialEq)]
@@ -91,8 +91,6 @@ pub enum Kind {
     NotReady,
     /// 503
     LedgerAway,
-    /// 504: stored, but its outcome did not come in the time that the client gave.
-    OutcomePending,
     /// 504: it may be stored or not.
     Unknown,
     /// 500
@@ -151,11 +149,6 @@ impl Kind {
             Self::LedgerAway => {
                 ("ledger-away", StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be read now")
             }
-            Self::OutcomePending => (
-                "outcome-pending",
-                StatusCode::GATEWAY_TIMEOUT,
-                "The event is stored; its outcome has not come yet",
-            ),
             Self::Unknown => (
                 "unknown",
                 StatusCode::GATEWAY_TIMEOUT,
@@ -165,6 +158,54 @@ impl Kind {
         }
     }
 }
+
+/// What every request with a body may be answered with.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes answers in the OpenAPI document")]
+pub(crate) enum BadBody {
+    /// The body is no JSON.
+    #[response(status = BAD_REQUEST, content_type = "application/problem+json")]
+    Malformed(#[to_schema] ProblemDetails),
+    /// The body is larger than the server takes.
+    #[response(status = PAYLOAD_TOO_LARGE, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] ProblemDetails),
+    /// The body does not say that it is JSON.
+    #[response(status = UNSUPPORTED_MEDIA_TYPE, content_type = "application/problem+json")]
+    NoJson(#[to_schema] ProblemDetails),
+    /// A member of the body is not valid; `errors` say which.
+    #[response(status = UNPROCESSABLE_ENTITY, content_type = "application/problem+json")]
+    Invalid(#[to_schema] ProblemDetails),
+}
+
+/// What cannot be done now.
+#[derive(IntoResponses)]
+#[response(status = SERVICE_UNAVAILABLE, content_type = "application/problem+json")]
+#[expect(dead_code, reason = "describes an answer in the OpenAPI document")]
+pub(crate) struct Away(#[to_schema] ProblemDetails);
+
+/// What is not there.
+#[derive(IntoResponses)]
+#[response(status = NOT_FOUND, content_type = "application/problem+json")]
+#[expect(dead_code, reason = "describes an answer in the OpenAPI document")]
+pub(crate) struct NotFound(#[to_schema] ProblemDetails);
+
+/// What contradicts what is there.
+#[derive(IntoResponses)]
+#[response(status = CONFLICT, content_type = "application/problem+json")]
+#[expect(dead_code, reason = "describes an answer in the OpenAPI document")]
+pub(crate) struct Conflict(#[to_schema] ProblemDetails);
+
+/// A query that cannot be read.
+#[derive(IntoResponses)]
+#[response(status = BAD_REQUEST, content_type = "application/problem+json")]
+#[expect(dead_code, reason = "describes an answer in the OpenAPI document")]
+pub(crate) struct BadQuery(#[to_schema] ProblemDetails);
+
+/// An event that is stored or not.
+#[derive(IntoResponses)]
+#[response(status = GATEWAY_TIMEOUT, content_type = "application/problem+json")]
+#[expect(dead_code, reason = "describes an answer in the OpenAPI document")]
+pub(crate) struct NoAnswer(#[to_schema] ProblemDetails);
 
 impl Problem {
     /// A problem of this kind.

@@ -1,18 +1,19 @@
 //! `/v1/templates`
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pled_engine::id::{TemplateRef, TemplateSelector};
+use pled_engine::id::TemplateRef;
 use pled_engine::json::line_and_column;
 use pled_streams::templates::{self, RegisterError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::Gateway;
 use crate::json::Body;
-use crate::problem::{FieldError, Kind, Problem, ProblemDetails};
+use crate::path::Selector;
+use crate::problem::{Away, BadBody, Conflict, FieldError, Kind, NotFound, Problem};
+use crate::{Gateway, etag};
 
 /// A registered template version.
 #[derive(Serialize, ToSchema)]
@@ -56,7 +57,7 @@ pub(crate) struct Templates {
 #[utoipa::path(post, path = "/v1/templates", operation_id = "registerTemplate", tag = "templates",
     request_body(content = serde_json::Value, content_type = "application/json"),
     responses((status = CREATED, body = TemplateInfo), (status = OK, body = TemplateInfo),
-        (status = CONFLICT, body = ProblemDetails), (status = UNPROCESSABLE_ENTITY, body = ProblemDetails)))]
+        BadBody, Conflict, Away))]
 pub(crate) async fn register(
     State(gateway): State<Gateway>,
     Body(body): Body,
@@ -89,13 +90,16 @@ fn refused(error: RegisterError) -> Problem {
             Problem::new(Kind::ValidationFailed, "the template is not valid").with_errors(errors)
         }
         RegisterError::Conflict { .. } => Problem::new(Kind::VersionConflict, error.to_string()),
-        other => Problem::new(Kind::NotReady, other.to_string()).retry_after(1),
+        RegisterError::TooLarge => Problem::new(Kind::PayloadTooLarge, error.to_string()),
+        RegisterError::Refused(_) | RegisterError::Unavailable(_) => {
+            Problem::new(Kind::NotReady, error.to_string()).retry_after(1)
+        }
     }
 }
 
 /// Lists the registered templates by name.
 #[utoipa::path(get, path = "/v1/templates", operation_id = "listTemplates", tag = "templates",
-    responses((status = OK, body = Templates)))]
+    responses((status = OK, body = Templates), Away))]
 pub(crate) async fn list(State(gateway): State<Gateway>) -> Result<Json<Templates>, Problem> {
     let known = templates::list(&gateway.nats).await?.into_iter().map(|info| TemplateVersions {
         name: info.name.to_string(),
@@ -108,25 +112,17 @@ pub(crate) async fn list(State(gateway): State<Gateway>) -> Result<Json<Template
 /// Reads a template as it was registered: `order` (the newest version) or `order@3`.
 #[utoipa::path(get, path = "/v1/templates/{template}", operation_id = "readTemplate",
     tag = "templates", params(("template" = String, Path, example = "order@3")),
-    responses((status = OK, body = serde_json::Value), (status = NOT_MODIFIED),
-        (status = NOT_FOUND, body = ProblemDetails)))]
+    responses((status = OK, body = serde_json::Value), (status = NOT_MODIFIED), NotFound, Away))]
 pub(crate) async fn read(
     State(gateway): State<Gateway>,
-    Path(template): Path<String>,
+    Selector(selector): Selector,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let unknown = || Problem::new(Kind::TemplateNotFound, format!("no template {template:?}"));
-    let selector: TemplateSelector = template.parse().map_err(|_| unknown())?;
-    let source = templates::get(&gateway.nats, &selector).await?.ok_or_else(unknown)?;
-    let etag = format!("\"{}\"", pled_engine::id::Hash::of(source.as_bytes()));
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
-        return Ok(StatusCode::NOT_MODIFIED.into_response());
-    }
-    let mut response = source.to_string().into_response();
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    Ok(response)
+    let Some(source) = templates::get(&gateway.nats, &selector).await? else {
+        let detail = format!("no template {selector} is registered");
+        return Err(Problem::new(Kind::TemplateNotFound, detail));
+    };
+    let tag = etag::of(&pled_engine::id::Hash::of(source.as_bytes()));
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    Ok(etag::answer(&headers, &tag, || (json, source.to_string()).into_response()))
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection};
 
 /// How many months beyond the present one have their partition.
 const MONTHS_AHEAD: i32 = 2;
 
 /// Makes the partitions of this month and the next [`MONTHS_AHEAD`].
-pub(crate) async fn make_ahead(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub(crate) async fn make_ahead(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let months: Vec<(i32, i32)> = sqlx::query_as(
         "SELECT extract(year FROM month)::int4, extract(month FROM month)::int4
          FROM generate_series(
@@ -18,11 +18,10 @@ pub(crate) async fn make_ahead(pool: &PgPool) -> Result<(), sqlx::Error> {
          ) AS month",
     )
     .bind(MONTHS_AHEAD)
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
-    let mut connection = pool.acquire().await?;
     for month in months {
-        make(&mut connection, month).await?;
+        make(&mut *connection, month).await?;
     }
     Ok(())
 }
@@ -34,7 +33,7 @@ pub(crate) async fn make_for(
 ) -> Result<(), sqlx::Error> {
     let months: BTreeSet<_> = times.map(month_of).collect();
     for month in months {
-        make(connection, month).await?;
+        make(&mut *connection, month).await?;
     }
     Ok(())
 }

@@ -4,9 +4,11 @@ use pled_engine::entry::JournalEntry;
 use pled_engine::id::{ExecutionId, Hash};
 use pled_engine::value::Value;
 use serde::Serialize;
-use sqlx::Row;
+use sqlx::{Postgres, QueryBuilder, Row};
+use tokio::time::timeout;
 
-use crate::{Ledger, LedgerError};
+use crate::rows::jsonb_of;
+use crate::{ANSWER_WITHIN, Ledger, LedgerError, answered};
 
 /// An execution in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -57,26 +59,32 @@ impl Ledger {
     /// # Errors
     /// If Postgres is away.
     pub async fn executions(&self, filter: &Filter) -> Result<Vec<ExecutionSummary>, LedgerError> {
-        let after = filter.after.as_ref();
-        let rows = sqlx::query(
+        // Only the conditions that there are, so that each list has its index.
+        let mut query = QueryBuilder::<Postgres>::new(
             "SELECT id, template_name || '@' || template_version AS template, status, seq,
                     configuration,
                     (extract(epoch FROM created_at) * 1000)::int8 AS created,
                     (extract(epoch FROM updated_at) * 1000)::int8 AS updated
-             FROM executions
-             WHERE ($1::text IS NULL OR template_name = $1)
-               AND ($2::text IS NULL OR status = $2)
-               AND ($3::int8 IS NULL OR (created_at, id)
-                    < ('epoch'::timestamptz + $3 * interval '1 millisecond', $4::text))
-             ORDER BY created_at DESC, id DESC LIMIT $5",
-        )
-        .bind(filter.template.as_deref())
-        .bind(filter.status.as_deref())
-        .bind(after.map(|(created, _)| *created))
-        .bind(after.map(|(_, id)| id.as_str()))
-        .bind(filter.limit)
-        .fetch_all(self.pool())
-        .await?;
+             FROM executions WHERE true",
+        );
+        if let Some(template) = &filter.template {
+            query.push(" AND template_name = ").push_bind(template);
+        }
+        if let Some(status) = &filter.status {
+            query.push(" AND status = ").push_bind(status);
+        }
+        if let Some((created, id)) = &filter.after {
+            query
+                .push(" AND (created_at, id) < ('epoch'::timestamptz + ")
+                .push_bind(created)
+                .push(" * interval '1 millisecond', ")
+                .push_bind(id)
+                .push(")");
+        }
+        query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(filter.limit);
+        let mut connection = self.connection().await?;
+        let rows = timeout(ANSWER_WITHIN, query.build().fetch_all(&mut *connection)).await;
+        let rows = answered(connection, rows)?;
         rows.into_iter()
             .map(|row| {
                 Ok(ExecutionSummary {
@@ -93,39 +101,35 @@ impl Ledger {
     }
 
     /// The entries of an execution that the ledger holds, in order, each with its recorded hash
-    /// and whether the entry still has it.
+    /// and whether the entry still has it. It costs memory for all of them.
     ///
     /// # Errors
-    /// If Postgres is away, or a stored entry is none.
+    /// If Postgres is away, or a recorded hash is none.
     pub async fn entry_hashes(
         &self,
         execution: &ExecutionId,
     ) -> Result<Vec<EntryHash>, LedgerError> {
-        let rows = sqlx::query(
-            "SELECT seq, hash, entry_json::text AS json, entry_bytes FROM ledger_entries
-             WHERE execution_id = $1 ORDER BY seq",
+        let mut connection = self.connection().await?;
+        let asked = sqlx::query(
+            "SELECT seq, encode(hash, 'hex') AS hash, entry_json::text AS json, entry_bytes
+             FROM ledger_entries WHERE execution_id = $1 ORDER BY seq",
         )
         .bind(execution.as_str())
-        .fetch_all(self.pool())
-        .await?;
-        let damaged = |what: &str| LedgerError::Damaged(format!("{execution}: {what}"));
+        .fetch_all(&mut *connection);
+        let rows = timeout(ANSWER_WITHIN, asked).await;
+        let rows = answered(connection, rows)?;
         rows.into_iter()
             .map(|row| {
                 let seq: i64 = row.try_get("seq")?;
-                let recorded: Vec<u8> = row.try_get("hash")?;
-                let exact: Option<Vec<u8>> = row.try_get("entry_bytes")?;
-                let bytes = match exact {
-                    Some(bytes) => bytes,
-                    None => row.try_get::<String, _>("json")?.into_bytes(),
-                };
-                let value = Value::parse(&bytes).map_err(|error| damaged(&error.to_string()))?;
-                let entry = JournalEntry::decode(&value.to_canonical())
-                    .map_err(|error| damaged(&error.to_string()))?;
-                let recorded =
-                    recorded.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-                let hash: Hash = recorded.parse().map_err(|_| damaged("a hash is none"))?;
-                let intact = entry.hash == hash && entry.verify_hash();
-                Ok(EntryHash { seq: u64::try_from(seq).unwrap_or(0), hash, intact })
+                let damaged = || LedgerError::Damaged(format!("{execution}/{seq}: no hash"));
+                let hash: Hash =
+                    row.try_get::<String, _>("hash")?.parse().map_err(|_| damaged())?;
+                let seq = u64::try_from(seq).unwrap_or(0);
+                let stored = entry_of(row.try_get("json")?, row.try_get("entry_bytes")?);
+                let intact = stored.is_some_and(|entry| {
+                    (&entry.execution, entry.seq, entry.hash) == (execution, seq, hash)
+                });
+                Ok(EntryHash { seq, hash, intact })
             })
             .collect()
     }
@@ -135,15 +139,17 @@ impl Ledger {
     /// # Errors
     /// If Postgres is away.
     pub async fn counts(&self) -> Result<Counts, LedgerError> {
-        let row = sqlx::query(
+        let mut connection = self.connection().await?;
+        let asked = sqlx::query(
             "SELECT (SELECT count(*) FROM ledger_entries) AS entries,
                     (SELECT count(*) FROM executions) AS executions,
                     (SELECT count(*) FROM messages) AS messages,
                     (SELECT count(*) FROM events) AS events,
                     (SELECT count(*) FROM actions) AS actions",
         )
-        .fetch_one(self.pool())
-        .await?;
+        .fetch_one(&mut *connection);
+        let row = timeout(ANSWER_WITHIN, asked).await;
+        let row = answered(connection, row)?;
         Ok(Counts {
             entries: row.try_get("entries")?,
             executions: row.try_get("executions")?,
@@ -152,6 +158,21 @@ impl Ledger {
             actions: row.try_get("actions")?,
         })
     }
+}
+
+/// The entry of a row, if it is still what was written.
+fn entry_of(json: &str, exact: Option<Vec<u8>>) -> Option<JournalEntry> {
+    let shown = canonical(json)?;
+    let Some(exact) = exact else { return JournalEntry::decode(&shown).ok() };
+    let (expected, _) = jsonb_of(std::str::from_utf8(&exact).ok()?);
+    let entry = JournalEntry::decode(&exact).ok()?;
+    (canonical(&expected)? == shown).then_some(entry)
+}
+
+/// The RFC 8785 form of JSON that JSONB gives back: it writes numbers in another notation, `1e20`
+/// as an integer that the engine's strict door refuses.
+fn canonical(json: &str) -> Option<Vec<u8>> {
+    serde_json::from_str::<Value>(json).ok().map(|value| value.to_canonical())
 }
 
 /// Rows in the ledger.

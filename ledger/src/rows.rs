@@ -1,8 +1,7 @@
 //! What one journal entry becomes in Postgres: values, decided without a database.
 
-use pled_engine::effect::EffectKind;
 use pled_engine::entry::{Cause, JournalEntry, Outcome};
-use pled_engine::id::{ExecutionId, Hash, TemplateRef, Token};
+use pled_engine::id::{Hash, TemplateRef};
 use pled_engine::message::Source;
 use pled_engine::value::Value;
 
@@ -50,37 +49,6 @@ pub struct MessageRow {
     pub time: i64,
 }
 
-/// A change of a row of `actions`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ActionChange {
-    /// An attempt is handed out; the first makes the row.
-    Dispatched {
-        /// The row.
-        id: [u8; 16],
-        /// `<entry>-<index>`
-        task: String,
-        /// The action's name.
-        action: String,
-        /// The invocation that waits for it.
-        invocation: Option<String>,
-        /// The attempt.
-        attempt: i32,
-        /// The input as JSON.
-        input: String,
-    },
-    /// An attempt ended, or the task was cancelled.
-    Ended {
-        /// The row.
-        id: [u8; 16],
-        /// `succeeded`, `failed`, `retrying` or `cancelled`.
-        status: &'static str,
-        /// The result as JSON.
-        output: Option<String>,
-        /// The error as JSON.
-        error: Option<String>,
-    },
-}
-
 /// The rows of `messages` of an entry.
 #[must_use]
 pub fn messages(entry: &JournalEntry) -> Vec<MessageRow> {
@@ -108,55 +76,6 @@ pub fn messages(entry: &JournalEntry) -> Vec<MessageRow> {
         time: cause.time,
     };
     entry.causes.iter().enumerate().map(row).collect()
-}
-
-/// What an entry changes in `actions`, in order.
-#[must_use]
-pub fn actions(entry: &JournalEntry) -> Vec<ActionChange> {
-    let mut changes = Vec::new();
-    for cause in &entry.causes {
-        let Some(token) = cause.token.filter(|_| cause.cause_type.as_str() == "pled.result") else {
-            continue;
-        };
-        let waits = entry.state.as_ref().is_some_and(|state| state.tasks.contains_key(&token));
-        let ok = cause.data.get("ok").and_then(Value::as_bool) == Some(true);
-        changes.push(ActionChange::Ended {
-            id: action_id(&entry.execution, token),
-            status: match (ok, waits) {
-                (true, _) => "succeeded",
-                (false, true) => "retrying",
-                (false, false) => "failed",
-            },
-            output: ok.then(|| jsonb(cause.data.get("data").unwrap_or(&Value::Null))),
-            error: (!ok).then(|| jsonb(cause.data.get("error").unwrap_or(&Value::Null))),
-        });
-    }
-    for effect in &entry.effects {
-        match &effect.kind {
-            EffectKind::Task(task) => changes.push(ActionChange::Dispatched {
-                id: action_id(&entry.execution, task.task),
-                task: task.task.to_string(),
-                action: task.action.to_string(),
-                invocation: task.invocation.as_ref().map(ToString::to_string),
-                attempt: i32::try_from(task.attempt).unwrap_or(i32::MAX),
-                input: jsonb(&task.input),
-            }),
-            EffectKind::TaskCancel { task, .. } => changes.push(ActionChange::Ended {
-                id: action_id(&entry.execution, *task),
-                status: "cancelled",
-                output: None,
-                error: None,
-            }),
-            EffectKind::TimerSet { .. }
-            | EffectKind::TimerCancel { .. }
-            | EffectKind::Send { .. } => {}
-        }
-    }
-    changes
-}
-
-fn action_id(execution: &ExecutionId, task: Token) -> [u8; 16] {
-    derived_id("action", &[execution.as_str(), &task.to_string()])
 }
 
 /// A value as text that JSONB takes: U+0000, which Postgres cannot hold, becomes U+2400.
@@ -190,7 +109,9 @@ pub fn jsonb_of(json: &str) -> (String, bool) {
     (text, changed)
 }
 
-fn without_nul(text: &str) -> String {
+/// Text as Postgres takes it.
+#[must_use]
+pub fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{2400}")
 }
 
