@@ -95,7 +95,6 @@ fn say_error(text: &str) {
 }
 
 /// Prints a line of a command's answer.
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
 fn say(text: impl std::fmt::Display) {
     use std::io::Write as _;
     // A reader that went away (`| head`) is no error of ours.

@@ -31,10 +31,8 @@ impl Order {
     pub(crate) fn outcome(&self) -> String {
         let last = self.entries.iter().rev().find_map(|entry| entry.transitions.last());
         let leaf = last.and_then(|step| step.to.first()).map_or("nothing", |leaf| &**leaf);
-        match self.status() {
-            Status::Done => leaf.to_owned(),
-            other => other.as_str().to_owned(),
-        }
+        let status = self.status();
+        if status == Status::Done { leaf.to_owned() } else { status.as_str().to_owned() }
     }
 
     /// From the first entry to the end, in milliseconds.
