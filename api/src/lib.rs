@@ -65,11 +65,14 @@ pub enum ServeError {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "PLED",
-    description = "A durable workflow engine on NATS JetStream. Errors are RFC 9457 problem details.",
-    license(name = "Apache-2.0", identifier = "Apache-2.0")
-))]
+#[openapi(
+    info(
+        title = "PLED",
+        description = "A durable workflow engine on NATS JetStream. Errors are RFC 9457 problem details.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(ProblemDetails, FieldError))
+)]
 struct Document;
 
 impl Gateway {

@@ -75,6 +75,16 @@ impl Books {
         sqlx::raw_sql(sql).execute(&self.pool).await.unwrap();
     }
 
+    /// As if nothing had been projected yet.
+    async fn clear(&self) {
+        self.execute(
+            "DELETE FROM executions; DELETE FROM events; DELETE FROM messages;
+             DELETE FROM actions; DELETE FROM ledger_entries;
+             UPDATE projections SET stream_seq = 0;",
+        )
+        .await;
+    }
+
     /// The status of the newest task, how many attempts it had and the code of its error.
     async fn task(&self) -> String {
         self.one(
@@ -434,78 +444,84 @@ async fn events_are_spread_over_sixteen_partitions_by_their_execution() {
 
 /// Projects a life singly and in one batch, and expects the same of both: how the entries fall into
 /// batches must not show.
-async fn task_of(life: &Life) -> String {
-    let (singly, at_once) = (Books::with_schema().await, Books::with_schema().await);
-    singly.project_singly(&life.entries).await;
-    at_once.project(0, &life.entries).await;
+async fn task_of(books: &Books, life: &Life) -> String {
     let rows = "SELECT to_jsonb(actions) FROM actions ORDER BY id";
-    assert_eq!(singly.column(rows).await, at_once.column(rows).await);
-    at_once.task().await
+    books.clear().await;
+    books.project_singly(&life.entries).await;
+    let singly = books.column(rows).await;
+    books.clear().await;
+    books.project(0, &life.entries).await;
+    assert_eq!(singly, books.column(rows).await);
+    books.task().await
 }
 
 #[tokio::test]
 async fn a_task_is_pending_then_retrying_then_what_came_of_it() {
+    let books = Books::with_schema().await;
     let mut life = Life::begin("work-1", 1, r#"{"text":"paint"}"#);
-    assert_eq!(task_of(&life).await, "pending 1 -");
+    assert_eq!(task_of(&books, &life).await, "pending 1 -");
     life.fails("wet", true);
-    assert_eq!(task_of(&life).await, "retrying 1 wet");
+    assert_eq!(task_of(&books, &life).await, "retrying 1 wet");
     life.fires("retry");
-    assert_eq!(task_of(&life).await, "pending 2 wet");
+    assert_eq!(task_of(&books, &life).await, "pending 2 wet");
     life.succeeds("null");
-    assert_eq!(task_of(&life).await, "succeeded 2 wet");
+    assert_eq!(task_of(&books, &life).await, "succeeded 2 wet");
 
     let mut life = Life::begin("work-2", 1, r#"{"text":"paint"}"#);
     life.fails("no_paint", false);
-    assert_eq!(task_of(&life).await, "failed 1 no_paint");
+    assert_eq!(task_of(&books, &life).await, "failed 1 no_paint");
 }
 
 #[tokio::test]
 async fn a_task_that_is_not_wanted_any_more_is_cancelled_also_while_it_waits() {
+    let books = Books::with_schema().await;
     let begin = || Life::begin("work-1", 1, r#"{"text":"paint"}"#);
 
     let mut running = begin();
     running.receives("BREAK", "null");
-    assert_eq!(task_of(&running).await, "cancelled 1 -");
+    assert_eq!(task_of(&books, &running).await, "cancelled 1 -");
     running.receives("GO", "null");
-    assert_eq!(task_of(&running).await, "pending 1 -");
+    assert_eq!(task_of(&books, &running).await, "pending 1 -");
     running.receives("STOP", "null");
-    assert_eq!(task_of(&running).await, "cancelled 1 -");
+    assert_eq!(task_of(&books, &running).await, "cancelled 1 -");
 
     let mut waiting = begin();
     waiting.fails("wet", true);
     waiting.receives("STOP", "null");
-    assert_eq!(task_of(&waiting).await, "cancelled 1 wet");
+    assert_eq!(task_of(&books, &waiting).await, "cancelled 1 wet");
 
     let mut terminated = begin();
     terminated.receives("pled.terminate", "null");
-    assert_eq!(task_of(&terminated).await, "cancelled 1 -");
+    assert_eq!(task_of(&books, &terminated).await, "cancelled 1 -");
 }
 
 #[tokio::test]
 async fn a_task_that_is_timed_out_has_failed_or_is_tried_again() {
+    let books = Books::with_schema().await;
     let begin = || Life::begin("work-1", 1, r#"{"text":"paint"}"#);
 
     let mut unseen = begin();
     unseen.fires("start");
-    assert_eq!(task_of(&unseen).await, "retrying 1 timeout");
+    assert_eq!(task_of(&books, &unseen).await, "retrying 1 timeout");
     for _ in 0..2 {
         unseen.fires("retry");
         unseen.fires("start");
     }
-    assert_eq!(task_of(&unseen).await, "failed 3 timeout");
+    assert_eq!(task_of(&books, &unseen).await, "failed 3 timeout");
 
     let mut slow = begin();
     slow.fires("close");
-    assert_eq!(task_of(&slow).await, "failed 1 timeout");
+    assert_eq!(task_of(&books, &slow).await, "failed 1 timeout");
 
     let mut waiting = begin();
     waiting.fails("wet", true);
     waiting.fires("close");
-    assert_eq!(task_of(&waiting).await, "failed 1 timeout");
+    assert_eq!(task_of(&books, &waiting).await, "failed 1 timeout");
 }
 
 #[tokio::test]
 async fn where_entries_do_not_carry_the_state_tasks_are_told_all_the_same() {
+    let books = Books::with_schema().await;
     let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(5_000));
     let begin = || {
         let mut life = Life::begin("work-1", 1, &large);
@@ -516,26 +532,26 @@ async fn where_entries_do_not_carry_the_state_tasks_are_told_all_the_same() {
 
     let mut life = begin();
     life.fails("wet", true);
-    assert_eq!(task_of(&life).await, "retrying 1 wet");
+    assert_eq!(task_of(&books, &life).await, "retrying 1 wet");
     life.fires("retry");
-    assert_eq!(task_of(&life).await, "pending 2 wet");
+    assert_eq!(task_of(&books, &life).await, "pending 2 wet");
     life.receives("BREAK", "null");
-    assert_eq!(task_of(&life).await, "cancelled 2 wet");
+    assert_eq!(task_of(&books, &life).await, "cancelled 2 wet");
 
     let mut life = begin();
     life.fails("no_paint", false);
-    assert_eq!(task_of(&life).await, "failed 1 no_paint");
+    assert_eq!(task_of(&books, &life).await, "failed 1 no_paint");
 
     let mut life = begin();
     life.fires("start");
-    assert_eq!(task_of(&life).await, "retrying 1 timeout");
+    assert_eq!(task_of(&books, &life).await, "retrying 1 timeout");
     life.fires("close");
-    assert_eq!(task_of(&life).await, "failed 1 timeout");
+    assert_eq!(task_of(&books, &life).await, "failed 1 timeout");
 
     let mut life = begin();
     life.fails("wet", true);
     life.receives("STOP", "null");
-    assert_eq!(task_of(&life).await, "cancelled 1 wet");
+    assert_eq!(task_of(&books, &life).await, "cancelled 1 wet");
 
     // Without a word of it in the entry it is told by the next that has the state.
     let mut life = begin();
@@ -544,7 +560,7 @@ async fn where_entries_do_not_carry_the_state_tasks_are_told_all_the_same() {
     while life.now.seq < 64 {
         life.receives("UNHEARD", "null");
     }
-    assert_eq!(task_of(&life).await, "cancelled 1 wet");
+    assert_eq!(task_of(&books, &life).await, "cancelled 1 wet");
 }
 
 #[tokio::test]
