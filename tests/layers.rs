@@ -182,7 +182,9 @@ fn wrong_arrows_of(package: &Package) -> Vec<String> {
         let in_tests = dependency.kind.as_deref() == Some("dev");
         let is_harness = in_tests && named == "pled-harness" && name != "pled-engine";
         let is_for_tests = in_tests
-            && IN_TESTS.iter().any(|(crate_name, more)| crate_name == name && more.contains(&named));
+            && IN_TESTS
+                .iter()
+                .any(|(crate_name, more)| crate_name == name && more.contains(&named));
         let is_ours = ARROWS.iter().any(|(known, _)| *known == named);
         if is_ours && !below.contains(&named) && !is_harness && !is_for_tests {
             return Some(format!(

@@ -111,7 +111,7 @@ impl Gateway {
     }
 
     /// Serves on `listener` until `shutdown` becomes true, then finishes what is under way, for at
-    /// most [`DRAIN`].
+    /// most `DRAIN`.
     ///
     /// # Errors
     /// If the server ends by itself.

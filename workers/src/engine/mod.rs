@@ -1,7 +1,7 @@
 //! The engine worker: owns partitions and drives the commit protocol of each.
 //!
-//! [`run`] owns partitions ([`crate::ownership`]) and gives each a [`shell`], which performs what
-//! the pure [`pled_engine::partition::Partition`] puts out ([`perform`]) and tells it what came of
+//! [`run`] owns partitions (`ownership`) and gives each a `shell`, which performs what
+//! the pure [`pled_engine::partition::Partition`] puts out (`perform`) and tells it what came of
 //! it.
 
 mod meter;

@@ -1,9 +1,9 @@
 //! The rule worker: turns raw events of the ingest door into messages for executions.
 //!
-//! Each ingest partition has a [`door`] of its own, under a lease and a position like a partition
-//! of executions. An event is evaluated on the newest version of every template ([`newest`],
-//! [`emit`]), what the rules emit is published in order for each execution ([`outbox`]), and the
-//! position moves when all of it is stored ([`progress`]).
+//! Each ingest partition has a `door` of its own, under a lease and a position like a partition
+//! of executions. An event is evaluated on the newest version of every template (`newest`,
+//! `emit`), what the rules emit is published in order for each execution (`outbox`), and the
+//! position moves when all of it is stored (`progress`).
 
 mod door;
 mod emit;
