@@ -1,6 +1,6 @@
 //! PLED_DEAD: what was set aside, each with its cause, as it was stored.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use pled_engine::id::ExecutionId;
 use pled_engine::message::{Millis, Source};
@@ -10,7 +10,10 @@ use crate::codec::Stored;
 use crate::connection::Nats;
 use crate::publish::{Publication, set_header};
 use crate::read::{ReadError, at_from_leader, next_direct};
-use crate::subject::{DEAD_DETAIL, DEAD_SUBJECT, DEAD_TIME, StreamKind};
+use crate::subject::{DEAD_CUT, DEAD_DETAIL, DEAD_SUBJECT, DEAD_TIME, StreamKind};
+
+/// Room for the subject, the reason and what the server needs, beside what is set aside.
+const HEADROOM: usize = 10 << 10;
 
 /// A message that is to be set aside.
 #[derive(Clone, Debug)]
@@ -38,30 +41,13 @@ pub struct DeadRecord {
 }
 
 /// Sets a message aside, expecting that its subject is empty: a conflict means that it is there.
-/// One that is nearly as large as the server takes is recorded without its payload.
 pub fn set_aside(
     nats: &Nats,
     record: DeadRecord,
 ) -> impl Future<Output = Published> + Send + 'static + use<> {
-    let mut headers = HeaderMap::new();
-    // What the server reads of a message must not take effect once more.
-    let kept = record.headers.iter().filter(|(name, _)| {
-        let name: &str = name.as_ref();
-        !name.starts_with("Nats-")
-    });
-    for (name, header_values) in kept {
-        for value in header_values {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    let fits = record.payload.len() + RECORD_HEADERS <= nats.max_payload();
-    let (payload, note) = if fits {
-        (record.payload, "")
-    } else {
-        (Bytes::new(), " (the payload is too large to be kept here)")
-    };
-    let detail = format!("{}{note}", shortened(&record.detail));
-    set_header(&mut headers, DEAD_DETAIL, &detail);
+    let (mut headers, payload) =
+        fitting(&record.headers, record.payload, nats.max_payload().saturating_sub(HEADROOM));
+    set_header(&mut headers, DEAD_DETAIL, &shortened(&record.detail));
     set_header(&mut headers, DEAD_SUBJECT, &record.subject);
     set_header(&mut headers, DEAD_TIME, &record.time.to_string());
     let subject = nats.names().dead(
@@ -79,8 +65,34 @@ pub fn set_aside(
     })
 }
 
-/// What the headers of a record may take.
-const RECORD_HEADERS: usize = 8_192;
+/// What of a message's headers and payload is set aside within `limit` bytes: all, where it fits.
+/// The message alone may have been as large as the server takes, and then there is no room for the
+/// reason beside it.
+fn fitting(headers: &HeaderMap, mut payload: Bytes, limit: usize) -> (HeaderMap, Bytes) {
+    let size = |(name, values): (&HeaderName, &Vec<HeaderValue>)| -> usize {
+        let name: &str = name.as_ref();
+        values.iter().map(|value| name.len() + value.as_str().len() + 4).sum()
+    };
+    let of_headers: usize = headers.iter().map(size).sum();
+    let whole = of_headers + payload.len();
+    let keeps_headers = of_headers <= limit / 2;
+    let mut kept = HeaderMap::new();
+    // What the server reads of a message must not take effect once more.
+    let of_others = headers.iter().filter(|(name, _)| {
+        let name: &str = name.as_ref();
+        keeps_headers && !name.starts_with("Nats-")
+    });
+    for (name, values) in of_others {
+        for value in values {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    if whole > limit {
+        set_header(&mut kept, DEAD_CUT, &whole.to_string());
+        payload.truncate(limit - if keeps_headers { of_headers } else { 0 });
+    }
+    (kept, payload)
+}
 
 /// What [`pled_engine::partition::Publish::Dead`] says.
 #[derive(Clone, Debug)]

@@ -25,6 +25,8 @@ pub const DEAD_DETAIL: &str = "Pled-Dead-Detail";
 pub const DEAD_SUBJECT: &str = "Pled-Dead-Subject";
 /// When the message was stored, in milliseconds since the epoch.
 pub const DEAD_TIME: &str = "Pled-Dead-Time";
+/// The size in bytes of a message that was too large to be set aside whole, headers included.
+pub const DEAD_CUT: &str = "Pled-Dead-Cut";
 /// The id of a CloudEvent in binary mode, percent-encoded. Its `ce-type` is not read: the subject
 /// says the type.
 pub const CE_ID: &str = "ce-id";
