@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use pled_engine::entry::JournalEntry;
-use pled_engine::id::{ExecutionId, TemplateRef};
+use pled_engine::id::{ExecutionId, TemplateName, TemplateRef};
 use pled_engine::template::Template;
 use pled_streams::templates::TemplateCache;
 use pled_streams::{Nats, journal};
@@ -19,10 +19,8 @@ use crate::say_error;
 
 pub(crate) async fn run(global: &Global, options: &Replay) -> anyhow::Result<ExitCode> {
     let nats = open(global, "pled replay").await?;
-    let other = options.template.as_deref().map(|file| -> anyhow::Result<Arc<Template>> {
-        Ok(Arc::new(Template::parse(&template::read(file)?)?))
-    });
-    let mut templates = Templates { cache: TemplateCache::default(), other: other.transpose()? };
+    let other = options.template.as_deref().map(template::read).transpose()?;
+    let mut templates = Templates::new(other)?;
     let began = Instant::now();
     let outcome = match &options.execution {
         Some(execution) => {
@@ -31,7 +29,10 @@ pub(crate) async fn run(global: &Global, options: &Replay) -> anyhow::Result<Exi
             if loaded.is_empty() {
                 bail!("there is no execution {id}");
             }
-            let entries = loaded.into_iter().map(|loaded| loaded.entry).collect();
+            let entries: Vec<_> = loaded.into_iter().map(|loaded| loaded.entry).collect();
+            if !templates.concern(&entries[0]) {
+                bail!("{id} is an execution of {}, not of that template", entries[0].template);
+            }
             verify(&nats, &mut templates, BTreeMap::from([(id, entries)])).await?
         }
         None => all(&nats, &mut templates).await?,
@@ -68,21 +69,46 @@ pub(crate) struct Replayed {
 }
 
 /// Where the templates of executions come from.
+#[derive(Default)]
 pub(crate) struct Templates {
-    pub(crate) cache: TemplateCache,
-    /// One that stands for the registered version.
-    pub(crate) other: Option<Arc<Template>>,
+    cache: TemplateCache,
+    /// The source of one that stands for all registered versions of its name.
+    other: Option<(TemplateName, String)>,
+    /// It, by the version for which it stands.
+    standing: BTreeMap<TemplateRef, Arc<Template>>,
 }
 
 impl Templates {
-    async fn get(&mut self, nats: &Nats, reference: &TemplateRef) -> anyhow::Result<Arc<Template>> {
-        if let Some(other) = &self.other {
-            return Ok(other.clone());
+    /// With the source of a template, only executions of its name are replayed, against it.
+    fn new(other: Option<String>) -> anyhow::Result<Self> {
+        let named =
+            |source: String| -> anyhow::Result<_> { Ok((Template::parse(&source)?.name, source)) };
+        Ok(Self { other: other.map(named).transpose()?, ..Self::default() })
+    }
+
+    /// Whether an execution with this first entry is to be replayed.
+    fn concern(&self, first: &JournalEntry) -> bool {
+        self.other.as_ref().is_none_or(|(name, _)| *name == first.template.name)
+    }
+
+    async fn get(&mut self, nats: &Nats, first: &JournalEntry) -> anyhow::Result<Arc<Template>> {
+        let reference = &first.template;
+        let Some((_, source)) = &self.other else {
+            let found = self.cache.get(nats, &reference.into()).await?;
+            return found
+                .map_err(anyhow::Error::msg)?
+                .with_context(|| format!("the template {reference} is not registered any more"));
+        };
+        if let Some(template) = self.standing.get(reference) {
+            return Ok(template.clone());
         }
-        let found = self.cache.get(nats, &reference.into()).await?;
-        found
-            .map_err(anyhow::Error::msg)?
-            .with_context(|| format!("the template {reference} is not registered any more"))
+        // That it is another file is no news: what its steps give is to be compared.
+        let mut template = Template::parse(source)?;
+        template.version = reference.version;
+        template.hash = first.template_hash.unwrap_or(template.hash);
+        let template = Arc::new(template);
+        self.standing.insert(reference.clone(), template.clone());
+        Ok(template)
     }
 }
 
@@ -113,7 +139,10 @@ pub(crate) async fn verify(
     let mut missing = BTreeSet::new();
     for (execution, entries) in histories {
         let Some(first) = entries.first() else { continue };
-        let template = match templates.get(nats, &first.template).await {
+        if !templates.concern(first) {
+            continue;
+        }
+        let template = match templates.get(nats, first).await {
             Ok(template) => template,
             Err(error) => {
                 if missing.insert(first.template.clone()) {

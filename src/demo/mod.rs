@@ -18,7 +18,6 @@ use pled_engine::id::EventType;
 use pled_engine::value::Value;
 use pled_ledger::Ledger;
 use pled_streams::events::{EventToSend, SendError};
-use pled_streams::templates::TemplateCache;
 use pled_streams::topology::{self, Settings};
 use pled_streams::{Nats, events, ingest, journal, templates};
 
@@ -213,7 +212,7 @@ async fn check(
 ) -> anyhow::Result<Checked> {
     let began = Instant::now();
     let histories: BTreeMap<_, _> = progress.histories().collect();
-    let mut templates = replay::Templates { cache: TemplateCache::default(), other: None };
+    let mut templates = replay::Templates::default();
     let replayed = replay::verify(nats, &mut templates, histories).await?;
     let replay_time = began.elapsed();
     let mut mismatches = replayed.divergences.clone();
