@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use pled_engine::id::{EventType, ExecutionId, TemplateSelector};
 use pled_streams::events::{self, EventToSend};
+use pled_streams::journal::JournalReader;
 use pled_streams::{Nats, journal};
 
 use super::Measured;
@@ -37,12 +38,15 @@ pub(crate) async fn run(
     let mut reader = journal::follow(nats, first);
     let template: TemplateSelector = "bench_flow@1".parse()?;
     let init: EventType = "pled.init".parse()?;
+    // The workers need a moment to take their partitions: nothing is measured before one is through.
+    events::send(nats, start("flow-0".parse()?, &template, &init)).await?;
+    first_end(&mut reader).await?;
     let mut under_way: HashMap<String, Instant> = HashMap::new();
     let mut sends = FuturesUnordered::new();
     let mut number = 0_u64;
     let begin = Instant::now();
     let (from, until) = (begin + warm_up, begin + warm_up + span);
-    let mut measured = Measured { count: 0, span, latencies: Vec::new(), total: 0 };
+    let mut measured = Measured { count: 0, span, latencies: Vec::new(), total: 1 };
     let mut last_news = begin;
     loop {
         let open = Instant::now() < until;
@@ -82,6 +86,18 @@ pub(crate) async fn run(
         sent?;
     }
     Ok(measured)
+}
+
+/// Waits until some execution has ended.
+async fn first_end(reader: &mut JournalReader) -> anyhow::Result<()> {
+    let deadline = Instant::now() + SILENCE;
+    while Instant::now() < deadline {
+        let batch = reader.next_stored(512, Duration::from_millis(500)).await;
+        if batch.iter().any(|entry| ended(&entry.payload).is_some()) {
+            return Ok(());
+        }
+    }
+    bail!("the first execution has not ended within {} s", SILENCE.as_secs())
 }
 
 fn start(execution: ExecutionId, template: &TemplateSelector, init: &EventType) -> EventToSend {
