@@ -346,10 +346,10 @@ async fn follow(
                 publish(nats, &help).await;
             }
             book.take(loaded);
-        }
-        while let Some((_, victim)) = kills.next_if(|(ended, _)| *ended <= book.ended) {
-            say(&format!("{} ended: kill {victim:?}", book.ended), began);
-            roles.kill(victim, pled).await;
+            if let Some((_, victim)) = kills.next_if(|(ended, _)| *ended <= book.ended) {
+                say(&format!("{} ended: kill {victim:?}", book.ended), began);
+                roles.kill(victim, pled).await;
+            }
         }
         roles.supervise();
         assert!(

@@ -268,3 +268,38 @@ fn shortened(detail: &str) -> String {
     const CHARACTERS: usize = 1_000;
     detail.chars().take(CHARACTERS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(value_bytes: usize) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("Pled-Event-Id", "x".repeat(value_bytes));
+        headers.insert("Nats-Msg-Id", "1");
+        headers
+    }
+
+    #[test]
+    fn what_fits_is_set_aside_whole_but_for_the_servers_headers() {
+        let (kept, payload) = fitting(&headers(3), Bytes::from_static(b"12345"), 1_000);
+
+        assert_eq!(payload, "12345");
+        assert_eq!(kept.len(), 1);
+        assert!(kept.get("Pled-Event-Id").is_some_and(|id| id.as_str() == "xxx"));
+    }
+
+    #[test]
+    fn what_is_too_large_is_cut_and_says_how_large_it_was() {
+        for (header_bytes, keeps_header) in [(100, true), (900, false)] {
+            let original = Bytes::from(vec![b'1'; 990]);
+            let (kept, payload) = fitting(&headers(header_bytes), original, 1_000);
+
+            let room = if keeps_header { 1_000 - header_bytes } else { 1_000 };
+            assert!(payload.len() <= room && payload.len() + 50 > room.min(990));
+            assert_eq!(kept.get("Pled-Event-Id").is_some(), keeps_header);
+            let whole: usize = kept.get(DEAD_CUT).unwrap().as_str().parse().unwrap();
+            assert!(whole >= 990 + header_bytes, "{whole}");
+        }
+    }
+}
