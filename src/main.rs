@@ -69,7 +69,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::Worker(_)
         | Command::Gateway(_)
         | Command::Ledger
-        | Command::All(_) => "info,async_nats=warn",
+        | Command::All(_) => "info,async_nats=warn,sqlx=warn",
         Command::Init(_)
         | Command::Dev(_)
         | Command::Demo(_)
@@ -80,7 +80,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::History(_)
         | Command::List(_)
         | Command::Replay(_)
-        | Command::Bench(_) => "warn,async_nats=error",
+        | Command::Bench(_) => "warn,async_nats=error,sqlx=error",
     }
 }
 
