@@ -1,7 +1,9 @@
 # Everything here needs cargo alone: the servers are found, or fetched once, by deploy/local.
 
-# Outside the checkout, so that clones and worktrees share what is built.
-export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pled/target
+# Outside the checkout, and one for each: cargo tells the sources of two checkouts apart by their
+# times alone, so in a shared folder one would run what was built from the other.
+CHECKOUT := $(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pled/target-$(CHECKOUT)
 
 PLED := $(CARGO_TARGET_DIR)/release/pled
 WITH_SERVERS := deploy/local/with-servers.sh
