@@ -23,7 +23,7 @@ test: ## run all tests against real servers (TEST_ARGS=...)
 
 bench-flow: ## measure the order flow end to end (DURABLE=1, BENCH_ARGS=...)
 	cargo build --locked --release --bin pled
-	$(WITH_SERVERS) --no-postgres $(if $(DURABLE),--durable) -- $(PLED) bench $(BENCH_ARGS)
+	$(PLED) bench flow $(if $(DURABLE),--durable,--relaxed) $(BENCH_ARGS)
 
 fmt: ## format the sources
 	cargo fmt --all
