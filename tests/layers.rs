@@ -7,14 +7,25 @@ use std::process::Command;
 use serde::Deserialize;
 
 /// Which of our crates each of them may name.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("pled-engine", &[]),
+    ("pled-authoring", &["pled-engine"]),
     ("pled-streams", &["pled-engine"]),
     ("pled-workers", &["pled-engine", "pled-streams"]),
     ("pled-ledger", &["pled-engine", "pled-streams"]),
     ("pled-api", &["pled-engine", "pled-streams", "pled-ledger"]),
     ("pled-harness", &[]),
-    ("pled", &["pled-engine", "pled-streams", "pled-workers", "pled-ledger", "pled-api"]),
+    (
+        "pled",
+        &[
+            "pled-engine",
+            "pled-authoring",
+            "pled-streams",
+            "pled-workers",
+            "pled-ledger",
+            "pled-api",
+        ],
+    ),
 ];
 
 /// Which more of our crates the tests of each may name: what a gateway answers is what an engine

@@ -1,0 +1,1 @@
+//! Findings about a template beyond its validity, and how they are shown.

@@ -1,0 +1,1 @@
+//! Templates from XState v5 machines.

@@ -1,0 +1,1 @@
+//! Scenario files: what should happen, on a virtual clock.
