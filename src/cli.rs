@@ -258,8 +258,38 @@ pub(crate) struct Replay {
 pub(crate) enum Bench {
     /// Executions of three tasks in a row, from start to done.
     Flow(BenchOptions),
-    /// Events to long-lived executions, each applied before the next goes out.
+    /// Events to long-lived executions, from sent to applied and answered.
     Events(BenchOptions),
+    /// Events published until they are acknowledged; no engine runs.
+    Ingest(BenchOptions),
+    /// Executions that start and wait for an event, which then comes.
+    Starts(BenchOptions),
+    /// One execution with a long history, read and done again.
+    Replay(BenchOptions),
+}
+
+impl Bench {
+    /// How it is run.
+    pub(crate) fn options(&self) -> &BenchOptions {
+        match self {
+            Self::Flow(options)
+            | Self::Events(options)
+            | Self::Ingest(options)
+            | Self::Starts(options)
+            | Self::Replay(options) => options,
+        }
+    }
+
+    /// The word on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Flow(_) => "flow",
+            Self::Events(_) => "events",
+            Self::Ingest(_) => "ingest",
+            Self::Starts(_) => "starts",
+            Self::Replay(_) => "replay",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -270,13 +300,43 @@ pub(crate) struct BenchOptions {
     /// An fsync behind every acknowledgement (`sync_interval: always`).
     #[arg(long)]
     pub(crate) durable: bool,
+    /// How many nats-servers keep each stream: 1 or 3, all on this machine.
+    #[arg(long, default_value_t = 1, value_parser = one_or_three)]
+    pub(crate) replicas: usize,
+    /// How many engine workers share the partitions.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) engines: u16,
     /// How long to measure, after a warm-up of a fifth of it.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) secs: u64,
-    /// How many executions at once [default: flow 64, events 200].
+    /// How many at once [default: flow 64, events 200, ingest 512].
     #[arg(long)]
     pub(crate) in_flight: Option<usize>,
+    /// How many a second, planned ahead, instead of so many at once.
+    #[arg(long, conflicts_with = "in_flight", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// How many executions `starts` parks.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) executions: usize,
+    /// How many entries the execution of `replay` has.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) entries: usize,
     /// Set in the process that runs inside the started servers.
     #[arg(long, hide = true)]
     pub(crate) inside: bool,
+}
+
+fn one_or_three(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("1 or 3".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate| (0.1..=1_000_000.0).contains(rate))
+        .ok_or_else(|| "a number from 0.1 to 1000000".to_owned())
 }

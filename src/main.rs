@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Bench, Cli, Command, Template};
+use cli::{Cli, Command, Template};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -56,8 +56,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::List(options) => commands::execution::list(&global, &options).await,
         Command::Replay(options) => commands::replay::run(&global, &options).await,
-        Command::Bench(Bench::Flow(options)) => bench::run(&global, "flow", &options).await,
-        Command::Bench(Bench::Events(options)) => bench::run(&global, "events", &options).await,
+        Command::Bench(bench) => bench::run(&global, &bench).await,
     }
 }
 

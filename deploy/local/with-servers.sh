@@ -2,24 +2,26 @@
 # Runs a command with servers of its own, and leaves nothing behind:
 #
 #   with-servers.sh [--durable] [--no-nats] [--no-postgres | --postgres-optional]
-#                   [--nats-port PORT] [--data FOLDER] -- COMMAND…
+#                   [--nats-port PORT | --nats-servers 1|3] [--data FOLDER] -- COMMAND…
 #
 #   --durable            nats-server syncs to disk before every acknowledgement
 #   --no-nats            no nats-server
 #   --no-postgres        no Postgres
 #   --postgres-optional  no Postgres where none is to be had
 #   --nats-port PORT     nats-server listens here, instead of on a free port
+#   --nats-servers 3     a cluster of three nats-servers on free ports
 #   --data FOLDER        data is kept here, instead of in a folder that goes at the end
 #
-# The command sees NATS_URL, PLED_NATS_MONITOR and PLED_NATS_SERVER (the program), DATABASE_URL and
-# PLED_POSTGRES_BIN; those of a server that was not started are unset. Without --data, all data is in
+# The command sees NATS_URL (of all, with commas), PLED_NATS_MONITOR (of the first), PLED_NATS_PIDS
+# and PLED_NATS_SERVER (the program), DATABASE_URL and PLED_POSTGRES_BIN; those of a server that was
+# not started are unset. Without --data, all data is in
 # a folder under TMPDIR that goes at the end. The exit status is the command's.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-nats=yes postgres=yes durable='' nats_port=-1 data=''
-folder='' stored='' nats_pid='' postgres_pid='' command_pid=''
-unset NATS_URL PLED_NATS_MONITOR DATABASE_URL PLED_POSTGRES_BIN
+nats=yes postgres=yes durable='' nats_port=-1 nats_servers=1 data=''
+folder='' stored='' nats_pids=() cluster_ports=() postgres_pid='' command_pid=''
+unset NATS_URL PLED_NATS_MONITOR PLED_NATS_PIDS DATABASE_URL PLED_POSTGRES_BIN
 
 main() {
   while (($# > 0)); do
@@ -29,6 +31,7 @@ main() {
       --no-postgres) postgres='' ;;
       --postgres-optional) postgres=optional ;;
       --nats-port) shift && nats_port=${1:?} ;;
+      --nats-servers) shift && nats_servers=${1:?} ;;
       --data) shift && data=${1:?} ;;
       --) shift && break ;;
       *) usage ;;
@@ -36,6 +39,7 @@ main() {
     shift
   done
   (($# > 0)) || usage
+  [[ $nats_servers == [13] ]] || usage
 
   find_programs
   trap clean_up EXIT
@@ -50,7 +54,7 @@ main() {
 }
 
 usage() {
-  sed -n 's/^# \{0,1\}//; 2,13p' "${BASH_SOURCE[0]}" >&2
+  sed -n 's/^# \{0,1\}//; 2,15p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -101,26 +105,53 @@ start_nats() {
     program=$folder/nats-server
     cp "$PLED_NATS_SERVER" "$program"
   fi
-  mkdir -p "$stored/nats" "$folder/ports"
-  nats_conf >"$folder/nats.conf"
-  chown -R "$owner" "$folder" "$stored/nats"
-  start "$folder/nats.log" "$program" -c "$folder/nats.conf"
-  nats_pid=$!
+  ((nats_servers == 1)) || find_cluster_ports
+  local number
+  for ((number = 1; number <= nats_servers; number++)); do
+    mkdir -p "$(nats_store "$number")" "$folder/ports-$number"
+    nats_conf "$number" >"$folder/nats-$number.conf"
+    chown -R "$owner" "$folder" "$(nats_store "$number")"
+    start "$folder/nats-$number.log" "$program" -c "$folder/nats-$number.conf"
+    nats_pids+=($!)
+  done
+  export PLED_NATS_PIDS=${nats_pids[*]}
+}
+
+# The servers of a cluster must know each other's ports before they run, so these are tried.
+find_cluster_ports() {
+  local port
+  while ((${#cluster_ports[@]} < nats_servers)); do
+    port=$((20000 + RANDOM % 10000))
+    { exec 7<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null && exec 7>&- && continue
+    cluster_ports+=("$port")
+  done
+}
+
+nats_store() {
+  if ((nats_servers == 1)); then echo "$stored/nats"; else echo "$stored/nats-$1"; fi
 }
 
 nats_conf() {
   cat <<CONF
-server_name: pled_local
+server_name: pled_local_$1
 host: 127.0.0.1
 port: $nats_port
 http_port: -1
-ports_file_dir: "$folder/ports"
+ports_file_dir: "$folder/ports-$1"
 max_payload: 1MB
 jetstream {
-  store_dir: "$stored/nats"
+  store_dir: "$(nats_store "$1")"
   max_memory_store: 256MB
   max_file_store: 64GB
   ${durable:+sync_interval: always}
+}
+CONF
+  ((nats_servers > 1)) || return 0
+  cat <<CONF
+cluster {
+  name: pled_local
+  listen: "127.0.0.1:${cluster_ports[$1 - 1]}"
+  routes: [$(printf '"nats://127.0.0.1:%s", ' "${cluster_ports[@]}")]
 }
 CONF
 }
@@ -155,19 +186,28 @@ start() {
 
 wait_for_nats() {
   [[ -n $nats ]] || return 0
-  local ports=''
-  until [[ -n $ports ]]; do
-    still_up "$nats_pid" nats-server "$folder/nats.log"
-    ports=$(cat "$folder"/ports/*.ports 2>/dev/null) || true
-    sleep 0.02
+  local number ports url monitor
+  for ((number = 1; number <= nats_servers; number++)); do
+    ports=''
+    until [[ -n $ports ]]; do
+      nats_still_up "$number"
+      ports=$(cat "$folder/ports-$number"/*.ports 2>/dev/null) || true
+      sleep 0.02
+    done
+    url=$(sed -n 's/.*"nats": *\[ *"\([^"]*\)".*/\1/p' <<<"${ports//$'\n'/}")
+    monitor=$(sed -n 's/.*"monitoring": *\[ *"\([^"]*\)".*/\1/p' <<<"${ports//$'\n'/}")
+    NATS_URL=${NATS_URL:+$NATS_URL,}$url
+    PLED_NATS_MONITOR=${PLED_NATS_MONITOR:-$monitor}
+    until is_healthy "${monitor#http://}"; do
+      nats_still_up "$number"
+      sleep 0.02
+    done
   done
-  NATS_URL=$(sed -n 's/.*"nats": *\[ *"\([^"]*\)".*/\1/p' <<<"${ports//$'\n'/}")
-  PLED_NATS_MONITOR=$(sed -n 's/.*"monitoring": *\[ *"\([^"]*\)".*/\1/p' <<<"${ports//$'\n'/}")
   export NATS_URL PLED_NATS_MONITOR
-  until is_healthy "${PLED_NATS_MONITOR#http://}"; do
-    still_up "$nats_pid" nats-server "$folder/nats.log"
-    sleep 0.02
-  done
+}
+
+nats_still_up() {
+  still_up "${nats_pids[$1 - 1]}" nats-server "$folder/nats-$1.log"
 }
 
 is_healthy() {
@@ -224,7 +264,7 @@ run() {
 # shellcheck disable=SC2329 # called by the trap
 clean_up() {
   trap '' INT TERM HUP
-  [[ -z $nats_pid ]] || kill -KILL "$nats_pid" 2>/dev/null || true
+  ((${#nats_pids[@]} == 0)) || kill -KILL "${nats_pids[@]}" 2>/dev/null || true
   [[ -z $postgres_pid ]] || kill -QUIT "$postgres_pid" 2>/dev/null || true
   wait 2>/dev/null || true
   [[ -z $folder ]] || rm -rf "$folder"

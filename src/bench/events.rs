@@ -1,7 +1,8 @@
 //! `events`: long-lived executions, each event applied before the next to the same execution goes
 //! out.
 
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use anyhow::bail;
 use futures::StreamExt;
@@ -11,7 +12,8 @@ use pled_streams::Nats;
 use pled_streams::events::EventToSend;
 use pled_streams::outcome::{Outcome, OutcomeError, Outcomes};
 
-use super::Measured;
+use super::measured::{Measured, Window};
+use super::pace::{Load, Pace};
 
 pub(crate) const TEMPLATE: &str = r##"{
   "pled": "1.0", "id": "bench_events", "version": 1, "logic": "pled-logic-1",
@@ -27,12 +29,13 @@ pub(crate) const TEMPLATE: &str = r##"{
 
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Keeps one event under way for each of `executions` executions.
+/// Sends events to `executions` executions in turn, at the pace of `load`, and waits for the outcome
+/// of each. Under a closed load each execution has one event under way.
 pub(crate) async fn run(
     nats: &Nats,
     executions: usize,
-    warm_up: Duration,
-    span: Duration,
+    load: Load,
+    window: Window,
 ) -> anyhow::Result<Measured> {
     let outcomes = Outcomes::open(nats).await?;
     let ids = (1..=executions)
@@ -45,33 +48,37 @@ pub(crate) async fn run(
     }
     drop(starts);
 
-    let begin = Instant::now();
-    let (from, until) = (begin + warm_up, begin + warm_up + span);
-    let mut measured = Measured { count: 0, span, latencies: Vec::new(), total: 0 };
-    let one = |index: usize| {
-        let (ids, outcomes) = (&ids, &outcomes);
-        async move {
-            let sent = Instant::now();
-            (index, sent, send(nats, outcomes, &ids[index], "TICK").await)
-        }
-    };
-    let mut under_way: FuturesUnordered<_> = (0..executions).map(one).collect();
-    while let Some((index, sent, answered)) = under_way.next().await {
-        applied(&answered?.1)?;
-        let now = Instant::now();
-        measured.total += 1;
-        if now >= from && now < until {
-            measured.count += 1;
-            measured.latencies.push(now - sent);
-        }
-        if now < until {
-            under_way.push(one(index));
+    let mut measured = Measured::begin(window, 0);
+    let mut pace = Pace::begin(load, window.length());
+    let mut idle: VecDeque<usize> = (0..executions).collect();
+    let mut under_way = FuturesUnordered::new();
+    while measured.is_open() || !under_way.is_empty() {
+        tokio::select! {
+            planned = pace.next(under_way.len()), if measured.is_open() => {
+                let index = idle.pop_front().unwrap_or_default();
+                // An open load does not wait for an execution to be idle.
+                if matches!(load, Load::Open(_)) {
+                    idle.push_back(index);
+                }
+                let (id, outcomes) = (&ids[index], &outcomes);
+                under_way.push(async move {
+                    (index, planned, send(nats, outcomes, id, "TICK").await)
+                });
+            }
+            Some((index, planned, answered)) = under_way.next(), if !under_way.is_empty() => {
+                applied(&answered?.1)?;
+                measured.finished(planned);
+                if matches!(load, Load::Closed(_)) {
+                    idle.push_back(index);
+                }
+            }
+            () = tokio::time::sleep_until(measured.end().into()), if measured.is_open() => {}
         }
     }
     Ok(measured)
 }
 
-async fn send(
+pub(super) async fn send(
     nats: &Nats,
     outcomes: &Outcomes,
     execution: &ExecutionId,
@@ -95,7 +102,7 @@ fn refused(error: pled_engine::id::InvalidName) -> OutcomeError {
     pled_streams::events::SendError::Refused(error.to_string()).into()
 }
 
-fn applied(outcome: &Outcome) -> anyhow::Result<()> {
+pub(super) fn applied(outcome: &Outcome) -> anyhow::Result<()> {
     if outcome.outcome != "applied" {
         bail!("an event was not applied: {outcome:?}");
     }

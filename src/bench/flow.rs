@@ -11,7 +11,8 @@ use pled_streams::events::{self, EventToSend};
 use pled_streams::journal::JournalReader;
 use pled_streams::{Nats, journal};
 
-use super::Measured;
+use super::measured::{Measured, Window};
+use super::pace::{Load, Pace};
 
 pub(crate) const TEMPLATE: &str = r##"{
   "pled": "1.0", "id": "bench_flow", "version": 1, "logic": "pled-logic-1",
@@ -27,13 +28,8 @@ pub(crate) const TEMPLATE: &str = r##"{
 /// After this long without any entry the bench gives up.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Keeps `in_flight` executions under way; each that ends makes place for the next.
-pub(crate) async fn run(
-    nats: &Nats,
-    in_flight: usize,
-    warm_up: Duration,
-    span: Duration,
-) -> anyhow::Result<Measured> {
+/// Starts executions at the pace of `load`, and waits for the end of each.
+pub(crate) async fn run(nats: &Nats, load: Load, window: Window) -> anyhow::Result<Measured> {
     let first = pled_streams::inputs::facts(nats).await?.journal.last + 1;
     let mut reader = journal::follow(nats, first);
     let template: TemplateSelector = "bench_flow@1".parse()?;
@@ -44,36 +40,26 @@ pub(crate) async fn run(
     let mut under_way: HashMap<String, Instant> = HashMap::new();
     let mut sends = FuturesUnordered::new();
     let mut number = 0_u64;
-    let begin = Instant::now();
-    let (from, until) = (begin + warm_up, begin + warm_up + span);
-    let mut measured = Measured { count: 0, span, latencies: Vec::new(), total: 1 };
-    let mut last_news = begin;
-    loop {
-        let open = Instant::now() < until;
-        while open && under_way.len() < in_flight {
-            number += 1;
-            let execution = format!("flow-{number}");
-            under_way.insert(execution.clone(), Instant::now());
-            sends.push(events::send(nats, start(execution.parse()?, &template, &init)));
-        }
-        if !open && under_way.is_empty() {
-            break;
-        }
+    let mut measured = Measured::begin(window, 1);
+    let mut pace = Pace::begin(load, window.length());
+    let mut last_news = Instant::now();
+    while measured.is_open() || !under_way.is_empty() {
         tokio::select! {
+            planned = pace.next(under_way.len()), if measured.is_open() => {
+                number += 1;
+                let execution = format!("flow-{number}");
+                sends.push(events::send(nats, start(execution.parse()?, &template, &init)));
+                under_way.insert(execution, planned);
+            }
             Some(sent) = sends.next(), if !sends.is_empty() => { sent?; }
             batch = reader.next_stored(512, Duration::from_millis(500)) => {
-                let now = Instant::now();
                 for entry in &batch {
                     let Some(execution) = ended(&entry.payload) else { continue };
-                    let Some(started) = under_way.remove(execution) else { continue };
-                    measured.total += 1;
-                    if now >= from && now < until {
-                        measured.count += 1;
-                        measured.latencies.push(now - started);
-                    }
+                    let Some(planned) = under_way.remove(execution) else { continue };
+                    measured.finished(planned);
                 }
                 if !batch.is_empty() {
-                    last_news = now;
+                    last_news = Instant::now();
                 }
             }
         }

@@ -20,6 +20,11 @@ impl Role {
         Ok(Self { name, arguments, child })
     }
 
+    /// What it is called.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Its process id, while it runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.child.id()
