@@ -9,7 +9,7 @@ PLED := $(CARGO_TARGET_DIR)/release/pled
 WITH_SERVERS := deploy/local/with-servers.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench-flow fmt lint doc
+.PHONY: help demo test chaos bench-flow fmt lint doc
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ demo: ## run the demo with servers of its own (DEMO_ARGS=...)
 
 test: ## run all tests against real servers (TEST_ARGS=...)
 	@deploy/local/test.sh $(TEST_ARGS)
+
+chaos: ## kill, stop and cut off everything for five minutes, on one server and on three (CHAOS_SEED=...)
+	CHAOS_SECS=$(or $(CHAOS_SECS),150) deploy/local/test.sh -p pled --test chaos
+	CHAOS_SECS=$(or $(CHAOS_SECS),150) CHAOS_SERVERS=3 deploy/local/test.sh -p pled --test chaos
 
 bench-flow: ## measure the order flow end to end (DURABLE=1, BENCH_ARGS=...)
 	cargo build --locked --release --bin pled

@@ -1,6 +1,10 @@
 //! Everything is killed while orders go through; nothing may be lost, doubled or left hanging.
 #![expect(clippy::unwrap_used, reason = "in tests, also in their helpers, a failure is to panic")]
 
+#[path = "support/kill.rs"]
+mod kill;
+#[path = "support/settled.rs"]
+mod settled;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +12,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use pled_engine::effect::EffectKind;
 use pled_engine::entry::{Cause, JournalEntry};
 use pled_engine::execution::{State, Status};
@@ -22,11 +25,10 @@ use pled_harness::{Database, NatsOptions, wait_until};
 use pled_ledger::Ledger;
 use pled_streams::dead::Dead;
 use pled_streams::events::{EventToSend, SendError, send};
-use pled_streams::ingest::{ingest_facts, publish_raw};
-use pled_streams::{
-    ConnectOptions, Nats, dead, inputs, journal, locks, tasks, templates, topology,
-};
+use pled_streams::ingest::publish_raw;
+use pled_streams::{ConnectOptions, Nats, dead, inputs, journal, tasks, templates, topology};
 use serde::Deserialize;
+use settled::nothing_is_outstanding;
 use support::{Installation, Role, SOON};
 
 const TEMPLATE: &str = include_str!("../deploy/demo/order.json");
@@ -71,7 +73,7 @@ async fn story_a_thousand_orders_survive_kill_9_of_everything() {
     nothing_was_taken_twice(&book);
     nothing_was_decided_twice(&book);
     every_task_has_one_end(&book);
-    nothing_is_outstanding(&nats).await;
+    nothing_is_outstanding(&nats, &QUEUES).await;
     every_acknowledged_event_is_somewhere(&nats, &book, &published).await;
     the_ledger_equals_the_journal(&database, &book).await;
 }
@@ -143,14 +145,6 @@ impl Roles {
                 role.run();
             }
         }
-    }
-}
-
-impl Role {
-    /// SIGKILL, then a new process.
-    async fn kill_and_run(&mut self) {
-        self.child.as_mut().unwrap().kill().await.unwrap();
-        self.run();
     }
 }
 
@@ -395,7 +389,7 @@ fn help_of_a_person(entry: &JournalEntry) -> Option<Publication> {
 /// Waits until nothing is in any queue, then reads what came meanwhile: results of notes to the
 /// operations desk may come after an order's end.
 async fn settle(nats: &Nats, mut book: Book) -> Book {
-    nothing_is_outstanding(nats).await;
+    nothing_is_outstanding(nats, &QUEUES).await;
     let last = inputs::facts(nats).await.unwrap().journal.last;
     let mut reader = journal::follow(nats, book.read + 1);
     while book.read < last {
@@ -493,58 +487,6 @@ struct Task {
     attempt: u32,
     has_result: bool,
     succeeded: bool,
-}
-
-/// No task waits or is held by a worker, no schedule is left, every input is done by its position.
-async fn nothing_is_outstanding(nats: &Nats) {
-    for queue in QUEUES {
-        wait_until(SOON, &format!("no task of {queue} is outstanding"), async || {
-            tasks::outstanding(nats, queue).await.is_ok_and(|count| count == 0)
-        })
-        .await;
-    }
-    for partition in 0..nats.partitions() {
-        wait_until(SOON, &format!("all inputs of partition {partition} are done"), async || {
-            is_done(nats, partition).await.unwrap_or(false)
-        })
-        .await;
-    }
-    wait_until(SOON, "no schedule is left", async || {
-        schedules(nats).await.is_ok_and(|count| count == 0)
-    })
-    .await;
-}
-
-async fn is_done(nats: &Nats, partition: u16) -> anyhow::Result<bool> {
-    let streams = inputs::facts(nats).await?;
-    let raw = ingest_facts(nats).await?;
-    let mut ends = BTreeMap::from([
-        ("events", streams.events.last),
-        ("signals", streams.signals.last),
-        ("timers", streams.timers.last),
-    ]);
-    ends.insert("ingest", raw.last);
-    for kind in ["engine", "rules"] {
-        let Some((position, _)) = locks::read_position(nats, kind, partition).await? else {
-            return Ok(false);
-        };
-        let done = position
-            .inputs
-            .iter()
-            .all(|(input, at)| at.open.is_empty() && at.next > ends[input.as_str()]);
-        if !done || position.inputs.is_empty() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// How many timers wait in the server.
-async fn schedules(nats: &Nats) -> anyhow::Result<usize> {
-    let context = pled_harness::async_nats::jetstream::new(nats.client().clone());
-    let stream = context.get_stream("PLED_TIMERS").await?;
-    let subjects = stream.info_with_subjects("pled.timers.>").await?;
-    Ok(subjects.count().await)
 }
 
 /// What was acknowledged to its publisher is a cause of an entry or is set aside, not both, and

@@ -22,12 +22,22 @@ pub(crate) struct Installation {
 impl Installation {
     /// Starts the server and runs `pled init` on it.
     pub(crate) async fn start(options: NatsOptions, database: Option<&Database>) -> Self {
-        let server = NatsServer::start(options).await;
-        let mut environment = vec![("NATS_URL", server.url())];
-        environment.extend(database.map(|database| ("DATABASE_URL", database.url().to_owned())));
-        let installation = Self { server, environment, logs: TempDir::new().unwrap() };
+        let installation = Self::of(NatsServer::start(options).await, &[], database);
         installation.pled(&["init"]).await.succeeded();
         installation
+    }
+
+    /// On this server and the others of its cluster, without the streams.
+    pub(crate) fn of(
+        server: NatsServer,
+        others: &[NatsServer],
+        database: Option<&Database>,
+    ) -> Self {
+        let urls: Vec<String> =
+            std::iter::once(&server).chain(others).map(NatsServer::url).collect();
+        let mut environment = vec![("NATS_URL", urls.join(","))];
+        environment.extend(database.map(|database| ("DATABASE_URL", database.url().to_owned())));
+        Self { server, environment, logs: TempDir::new().unwrap() }
     }
 
     /// Runs a command of `pled` to its end.

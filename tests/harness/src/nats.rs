@@ -34,6 +34,8 @@ pub struct NatsServer {
     folder: PathBuf,
     client_port: Port,
     monitor_port: Port,
+    /// Held for as long as the server may be started again.
+    _cluster_port: Option<Port>,
     keeper: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -46,19 +48,63 @@ impl NatsServer {
     ///
     /// Where no server is to be had, or where it is not ready within 30 s; with the end of its log.
     pub async fn start(options: NatsOptions) -> Self {
+        let mut server = Self::prepare(&options, None).await;
+        server.restart().await;
+        server
+    }
+
+    /// Starts three servers that are one cluster, and returns once JetStream is ready on all.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::start`].
+    pub async fn start_cluster(options: &NatsOptions) -> Vec<Self> {
+        let ports = [Port::reserve(), Port::reserve(), Port::reserve()];
+        let routes: Vec<String> =
+            ports.iter().map(|port| format!("\"nats://127.0.0.1:{}\"", port.number())).collect();
+        let mut servers = Vec::new();
+        for port in ports {
+            let cluster = format!(
+                "\ncluster {{ name: pled, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+                port.number(),
+                routes.join(", ")
+            );
+            let options = NatsOptions {
+                configuration: options.configuration.clone() + &cluster,
+                ..options.clone()
+            };
+            servers.push(Self::prepare(&options, Some(port)).await);
+        }
+        // None is ready before most of them run.
+        for server in &mut servers {
+            server.order("start");
+        }
+        for server in &mut servers {
+            server.must_be_ready().await;
+        }
+        servers
+    }
+
+    /// All but starting it.
+    async fn prepare(options: &NatsOptions, cluster_port: Option<Port>) -> Self {
         let program = program().await;
         let folder = new_folder();
         let (client_port, monitor_port) = (Port::reserve(), Port::reserve());
 
         let configuration = folder.join("nats.conf");
-        let text = configuration_text(&options, &folder, &client_port, &monitor_port);
+        let text = configuration_text(options, &folder, &client_port, &monitor_port);
         fs::write(&configuration, text).expect("write nats.conf");
 
         let (keeper, orders, answers) = keep(&folder, program, &configuration);
-        let mut server =
-            Self { folder, client_port, monitor_port, keeper, orders: Some(orders), answers };
-        server.restart().await;
-        server
+        Self {
+            folder,
+            client_port,
+            monitor_port,
+            _cluster_port: cluster_port,
+            keeper,
+            orders: Some(orders),
+            answers,
+        }
     }
 
     /// For clients: `nats://127.0.0.1:…`. The same over the server's whole life.
@@ -94,6 +140,10 @@ impl NatsServer {
     pub async fn restart(&mut self) {
         self.order("kill");
         self.order("start");
+        self.must_be_ready().await;
+    }
+
+    async fn must_be_ready(&mut self) {
         if let Err(trouble) = self.ready().await {
             panic!("nats-server {trouble}; its log ends:\n{}", self.log());
         }

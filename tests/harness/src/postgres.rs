@@ -37,6 +37,39 @@ impl Database {
         Self { name, url, server }
     }
 
+    /// Ends all connections to the database and refuses new ones, as a server that cannot be
+    /// reached does.
+    ///
+    /// # Panics
+    ///
+    /// Where Postgres refuses; with its words.
+    pub async fn cut_off(&self) {
+        let name = &self.name;
+        self.run(&format!("alter database {name} with allow_connections false")).await;
+        let end = format!(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+        );
+        self.run(&end).await;
+    }
+
+    /// Takes connections again.
+    ///
+    /// # Panics
+    ///
+    /// Where Postgres refuses; with its words.
+    pub async fn let_in(&self) {
+        self.run(&format!("alter database {} with allow_connections true", self.name)).await;
+    }
+
+    /// Runs a statement on the server, outside of this database.
+    async fn run(&self, statement: &str) {
+        let done = tokio::process::Command::from(self.server.sql(statement))
+            .output()
+            .await
+            .expect("run psql");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// `postgres://…/<the database>`.
     pub fn url(&self) -> &str {
         &self.url
