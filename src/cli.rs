@@ -266,6 +266,8 @@ pub(crate) enum Bench {
     Starts(BenchOptions),
     /// One execution with a long history, read and done again.
     Replay(BenchOptions),
+    /// The owner of a partition is killed, and another engine worker goes on.
+    Takeover(BenchOptions),
 }
 
 impl Bench {
@@ -276,7 +278,8 @@ impl Bench {
             | Self::Events(options)
             | Self::Ingest(options)
             | Self::Starts(options)
-            | Self::Replay(options) => options,
+            | Self::Replay(options)
+            | Self::Takeover(options) => options,
         }
     }
 
@@ -288,6 +291,7 @@ impl Bench {
             Self::Ingest(_) => "ingest",
             Self::Starts(_) => "starts",
             Self::Replay(_) => "replay",
+            Self::Takeover(_) => "takeover",
         }
     }
 }
@@ -315,9 +319,12 @@ pub(crate) struct BenchOptions {
     /// How many a second, planned ahead, instead of so many at once.
     #[arg(long, conflicts_with = "in_flight", value_parser = rate)]
     pub(crate) rate: Option<f64>,
-    /// How many executions `starts` parks.
-    #[arg(long, default_value_t = 100_000)]
-    pub(crate) executions: usize,
+    /// How many executions are parked [default: starts 100000, takeover 10000].
+    #[arg(long)]
+    pub(crate) executions: Option<usize>,
+    /// How often `takeover` kills.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) kills: usize,
     /// How many entries the execution of `replay` has.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) entries: usize,

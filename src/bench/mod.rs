@@ -10,6 +10,7 @@ mod pace;
 mod replay;
 mod starts;
 pub(crate) mod statistics;
+mod takeover;
 mod usage;
 
 use std::ffi::OsString;
@@ -35,7 +36,10 @@ pub(crate) async fn run(global: &Global, bench: &Bench) -> anyhow::Result<ExitCo
         return Err(again_inside(options));
     }
     let nats = commands::connect(global, "pled bench").await?;
-    let settings = Settings { replicas: options.replicas, ..Settings::default() };
+    let mut settings = Settings { replicas: options.replicas, ..Settings::default() };
+    if let Bench::Takeover(_) = bench {
+        settings.partitions = 1;
+    }
     topology::init(&nats, &settings).await?;
     let facts = topology::open(&nats).await?;
     match (options.durable, facts.sync_always) {
@@ -67,7 +71,7 @@ pub(crate) async fn run(global: &Global, bench: &Bench) -> anyhow::Result<ExitCo
         Bench::Flow(_) => audit::flows(&nats, total).await?,
         Bench::Events(_) => audit::events(&nats, total).await?,
         // What they counted was in the journal, or needs none.
-        Bench::Ingest(_) | Bench::Starts(_) | Bench::Replay(_) => {}
+        Bench::Ingest(_) | Bench::Starts(_) | Bench::Replay(_) | Bench::Takeover(_) => {}
     }
     say(serde_json::to_string(&Value::Object(head(bench, line)))?);
     Ok(ExitCode::SUCCESS)
@@ -96,12 +100,19 @@ async fn work(
             Ok(describe(load, ingest::run(nats, load, window).await?, line))
         }
         Bench::Starts(options) => {
-            line.extend(starts::run(nats, options.executions, engines).await?);
-            Ok(options.executions)
+            let executions = options.executions.unwrap_or(100_000);
+            line.extend(starts::run(nats, executions, engines).await?);
+            Ok(executions)
         }
         Bench::Replay(options) => {
             line.extend(replay::run(nats, options.entries).await?);
             Ok(options.entries)
+        }
+        Bench::Takeover(options) => {
+            let mut engines = takeover::engines()?;
+            let executions = options.executions.unwrap_or(10_000);
+            line.extend(takeover::run(nats, executions, options.kills, &mut engines).await?);
+            Ok(options.kills)
         }
     }
 }
@@ -128,7 +139,7 @@ fn load(options: &BenchOptions, in_flight: usize) -> Load {
 fn roles(bench: &Bench) -> anyhow::Result<Vec<Role>> {
     let mut roles = Vec::new();
     let engines = match bench {
-        Bench::Ingest(_) => 0,
+        Bench::Ingest(_) | Bench::Takeover(_) => 0,
         Bench::Flow(_) | Bench::Events(_) | Bench::Starts(_) | Bench::Replay(_) => {
             bench.options().engines
         }

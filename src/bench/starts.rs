@@ -59,6 +59,15 @@ pub(crate) async fn run(
     .context("an object is an object")
 }
 
+/// Parks `count` executions.
+pub(super) async fn park(nats: &Nats, count: usize) -> anyhow::Result<()> {
+    let first = pled_streams::inputs::facts(nats).await?.journal.last + 1;
+    let mut reader = journal::follow(nats, first);
+    let template: TemplateSelector = "bench_wait@1".parse()?;
+    all(nats, &mut reader, "idle", count, "pled.init", Some(&template)).await?;
+    Ok(())
+}
+
 /// Sends one event to each of `count` executions, and waits until the journal has as many entries
 /// more.
 async fn all(
