@@ -9,7 +9,7 @@ PLED := $(CARGO_TARGET_DIR)/release/pled
 WITH_SERVERS := deploy/local/with-servers.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos bench-flow fmt lint doc
+.PHONY: help demo test simulate chaos bench-flow fmt lint doc
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo: ## run the demo with servers of its own (DEMO_ARGS=...)
 
 test: ## run all tests against real servers (TEST_ARGS=...)
 	@deploy/local/test.sh $(TEST_ARGS)
+
+simulate: ## run the commit protocol against seeded faults (SEEDS=10000; SEED=n: one, with a trace)
+	PLED_SIM_SEEDS=$(SEEDS) PLED_SIM_SEED=$(SEED) cargo test --locked -p pled-engine --test simulation -- whatever --nocapture
 
 chaos: ## kill, stop and cut off everything for five minutes, on one server and on three (CHAOS_SEED=...)
 	CHAOS_SECS=$(or $(CHAOS_SECS),150) deploy/local/test.sh -p pled --test chaos

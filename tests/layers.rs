@@ -92,7 +92,7 @@ fn an_arrow_that_points_up_is_found() {
         name: name.into(),
         dependencies: named
             .iter()
-            .map(|name| Dependency { name: (*name).into(), kind: None })
+            .map(|name| Dependency { name: (*name).into(), kind: None, features: Vec::new() })
             .collect(),
     };
     let dev = |mut package: Package| {
@@ -113,8 +113,12 @@ fn an_arrow_that_points_up_is_found() {
     ] {
         assert_eq!(wrong_arrows(std::slice::from_ref(&wrong)).len(), 1, "{wrong:?}");
     }
+    let mut mutated = package("pled-workers", &["pled-engine"]);
+    mutated.dependencies[0].features = vec!["mutations".into()];
+    assert_eq!(wrong_arrows(&[mutated]).len(), 1);
     for right in [
         package("pled-api", &["pled-ledger", "axum", "serde"]),
+        dev(package("pled-engine", &["pled-engine"])),
         dev(package("pled-workers", &["pled-harness"])),
         dev(package("pled-api", &["pled-workers"])),
     ] {
@@ -159,6 +163,8 @@ struct Package {
 struct Dependency {
     name: String,
     kind: Option<String>,
+    #[serde(default)]
+    features: Vec<String>,
 }
 
 /// The packages of the workspace as cargo reads their Cargo.toml files.
@@ -191,13 +197,21 @@ fn wrong_arrows_of(package: &Package) -> Vec<String> {
     let wrong = |dependency: &Dependency| {
         let named = dependency.name.as_str();
         let in_tests = dependency.kind.as_deref() == Some("dev");
+        let asks_for_mutations = dependency.features.iter().any(|asked| asked == "mutations");
+        if asks_for_mutations && !(in_tests && named == name) {
+            return Some(format!(
+                "{name} may not ask {named} for mutations: the engine's tests do"
+            ));
+        }
         let is_harness = in_tests && named == "pled-harness" && name != "pled-engine";
         let is_for_tests = in_tests
             && IN_TESTS
                 .iter()
                 .any(|(crate_name, more)| crate_name == name && more.contains(&named));
+        // By itself a crate asks for what its tests alone may have.
+        let is_itself = in_tests && named == name;
         let is_ours = ARROWS.iter().any(|(known, _)| *known == named);
-        if is_ours && !below.contains(&named) && !is_harness && !is_for_tests {
+        if is_ours && !below.contains(&named) && !is_harness && !is_for_tests && !is_itself {
             return Some(format!(
                 "{name} may not name {named}: move what it needs into a crate below both, or hand \
                  it over in src/ where all crates meet"

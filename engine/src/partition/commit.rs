@@ -31,10 +31,25 @@ impl Partition {
                     self.committed(at, *written, stream_seq, out);
                 }
             }
+            Published::Conflict { last: Some(last) }
+                if self.config.leaves_out(Mutation::AppendedAnyway) =>
+            {
+                if let Job::Commit(written) = &mut self.slots[at].job {
+                    written.expected = last;
+                    self.publish_entry(at, out);
+                }
+            }
             Published::Conflict { .. } => {
                 self.stats.conflicts += 1;
                 self.slots[at].conflicted = true;
                 self.read_back(at, out);
+            }
+            Published::Unknown if self.config.leaves_out(Mutation::UnknownIsCommitted) => {
+                let job = std::mem::replace(&mut self.slots[at].job, Job::Idle);
+                if let Job::Commit(written) = job {
+                    let stream_seq = self.slots[at].seen + 1;
+                    self.committed(at, *written, stream_seq, out);
+                }
             }
             Published::Unknown => self.read_back(at, out),
             Published::TooLarge => {
@@ -115,7 +130,7 @@ impl Partition {
         self.snapshot_later(at);
         self.answer_causes(at, &entry, out);
         self.answer_verdicts(at, &verdicts, out);
-        if self.config.mutation == Some(Mutation::DoneAtCommit) {
+        if self.config.leaves_out(Mutation::DoneAtCommit) {
             self.done(at, verdicts.len());
             return self.dispatch(at, entry, 0, false, out);
         }

@@ -55,7 +55,7 @@ impl Partition {
         again: bool,
         out: &mut Vec<Output>,
     ) {
-        let looks = again && self.config.mutation != Some(Mutation::TaskWithoutLook);
+        let looks = again && !self.config.leaves_out(Mutation::TaskWithoutLook);
         let items = self.items(at, &entry, looks);
         let left = items.iter().filter(|item| item.stage != Stage::Done).count();
         self.slots[at].job = Job::Dispatch(Box::new(Dispatch { entry, items, left, messages }));
@@ -92,7 +92,7 @@ impl Partition {
                 EffectKind::Send { to, .. } if *to == slot.id => stage = Stage::Done,
                 EffectKind::Send { to, .. } => {
                     if let Some(before) = sends.insert(to, index)
-                        && self.config.mutation != Some(Mutation::SendsAtOnce)
+                        && !self.config.leaves_out(Mutation::SendsAtOnce)
                     {
                         items[before].then = Some(index);
                         stage = Stage::Behind;
@@ -106,9 +106,24 @@ impl Partition {
 
     /// Puts out what is neither done, nor in flight, nor behind another.
     pub(super) fn issue_effects(&mut self, at: SlotId, out: &mut Vec<Output>) {
+        if self.config.leaves_out(Mutation::AllEffectsAgain) {
+            self.begin_again(at);
+        }
         let Job::Dispatch(dispatch) = &self.slots[at].job else { return };
         for index in 0..dispatch.items.len() {
             self.issue_effect(at, index, out);
+        }
+    }
+
+    /// Forgets which effects are done (the trap `AllEffectsAgain`).
+    fn begin_again(&mut self, at: SlotId) {
+        let Job::Dispatch(dispatch) = &self.slots[at].job else { return };
+        if dispatch.items.iter().all(|item| !item.in_flight) {
+            let items = self.items(at, &dispatch.entry, false);
+            let left = items.iter().filter(|item| item.stage != Stage::Done).count();
+            let Job::Dispatch(dispatch) = &mut self.slots[at].job else { return };
+            dispatch.items = items;
+            dispatch.left = left;
         }
     }
 
@@ -133,6 +148,12 @@ impl Partition {
                 let find = find_result(&slot.id, task);
                 let op = self.expect(Pending::Look(at, index));
                 out.push(Output::Find { op, find });
+            }
+            (_, EffectKind::TimerSet { .. })
+                if self.config.leaves_out(Mutation::TimerUnscheduled) =>
+            {
+                item.in_flight = false;
+                self.effect_done(at, index, out);
             }
             (_, kind) => {
                 let publish = publication(&slot.id, entry, index, kind);
@@ -188,7 +209,7 @@ impl Partition {
                 EffectKind::Task(_) | EffectKind::Send { .. } | EffectKind::TimerCancel { .. },
             ) => self.effect_done(at, index, out),
             (Published::Conflict { .. }, _) => self.back_off(at, "a timer of it is refused", out),
-            (Published::Unknown, _) if self.config.mutation == Some(Mutation::UnknownIsDone) => {
+            (Published::Unknown, _) if self.config.leaves_out(Mutation::UnknownIsDone) => {
                 self.effect_done(at, index, out);
             }
             // It may have been worked on already, so it is looked for first.
@@ -197,6 +218,9 @@ impl Partition {
                 self.back_off(at, "a task of it is not answered", out);
             }
             (Published::Unknown, _) => self.back_off(at, "an effect of it is not answered", out),
+            (Published::Full, _) if self.config.leaves_out(Mutation::FullIsDone) => {
+                self.effect_done(at, index, out);
+            }
             (Published::Full, _) => self.back_off(at, "the stream of its effects is full", out),
             (Published::TooLarge, _) => {
                 self.back_off(at, "an effect of it is larger than the server takes", out);

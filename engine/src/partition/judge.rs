@@ -64,7 +64,7 @@ impl Partition {
         let Some(front) = slot.queue.front() else { return Next::Wait };
         let key = key_of(front);
         if front.source != Source::Events {
-            if slot.read_to_end != Some(key) && self.config.mutation != Some(Mutation::EndUnread) {
+            if slot.read_to_end != Some(key) && !self.config.leaves_out(Mutation::EndUnread) {
                 slot.job = Job::AskEnd;
                 self.read_end(at, out);
                 return Next::Wait;
@@ -195,12 +195,34 @@ impl Partition {
             return Next::Wait;
         }
         verdicts.truncate(judged);
+        if self.config.leaves_out(Mutation::IgnoredUnwritten)
+            && sealed.entry.causes.iter().all(|cause| cause.outcome == Outcome::Ignored)
+        {
+            self.answer_causes(at, &sealed.entry, out);
+            self.answer_verdicts(at, &verdicts, out);
+            self.done(at, judged);
+            return Next::Again;
+        }
+        if self.config.leaves_out(Mutation::VerdictsEarly) {
+            self.pass_untaken(at, &verdicts);
+        }
         let slot = &mut self.slots[at];
         let expected = slot.held.as_ref().map_or(0, |held| held.stream_seq);
         slot.step_limit = 0;
         slot.job = Job::Commit(Box::new(Written { sealed, expected, verdicts }));
         self.publish_entry(at, out);
         Next::Wait
+    }
+
+    /// Lets the position pass what a step judged and did not take (the trap `VerdictsEarly`).
+    fn pass_untaken(&mut self, at: SlotId, verdicts: &[Verdict]) {
+        let slot = &self.slots[at];
+        for (verdict, message) in verdicts.iter().zip(&slot.queue) {
+            if let Some(index) = index_of(message.source).filter(|_| !is_taken(verdict)) {
+                self.inputs[index].done(message.stream_seq);
+            }
+        }
+        self.writing.note_done();
     }
 
     /// An entry for so many messages is larger than it may be: fewer, or the one is set aside.
@@ -248,7 +270,7 @@ impl Partition {
                 Next::Wait
             }
             Verdict::Newer => {
-                let ignores = self.config.mutation == Some(Mutation::StaleIgnored);
+                let ignores = self.config.leaves_out(Mutation::StaleIgnored);
                 if slot.asked_leader != Some(key_of(front)) && !ignores {
                     self.load(at, true, None, out);
                     return Next::Wait;
@@ -286,7 +308,9 @@ impl Partition {
         out: &mut Vec<Output>,
     ) -> Next {
         let slot = &self.slots[at];
-        if slot.asked_leader == slot.queue.front().map(key_of) {
+        if slot.asked_leader == slot.queue.front().map(key_of)
+            || self.config.leaves_out(Mutation::LeaderUnasked)
+        {
             self.set_aside(at, reason, detail, out);
         } else {
             self.load(at, true, None, out);

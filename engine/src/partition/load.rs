@@ -84,7 +84,7 @@ impl Partition {
 
     fn found_none(&mut self, at: SlotId, out: &mut Vec<Output>) {
         self.went_on(at);
-        let trust = self.config.mutation == Some(Mutation::TrustReplica);
+        let trust = self.config.leaves_out(Mutation::TrustReplica);
         let slot = &mut self.slots[at];
         if trust {
             slot.asked_leader = slot.queue.front().map(|front| (front.source, front.stream_seq));
@@ -95,7 +95,7 @@ impl Partition {
     }
 
     fn found(&mut self, at: SlotId, newest: Box<Loaded>, out: &mut Vec<Output>) {
-        if newest.entry.epoch > self.epoch && self.config.mutation != Some(Mutation::EpochIgnored) {
+        if newest.entry.epoch > self.epoch && !self.config.leaves_out(Mutation::EpochIgnored) {
             let reason = format!("epoch {} has written to the journal", newest.entry.epoch);
             return self.drop_whole(reason, out);
         }
@@ -238,12 +238,11 @@ impl Partition {
             Some(Held { execution, stream_seq, base: Some(base), template, weight });
         let conflicted = self.slots[at].conflicted;
         self.slots[at].conflicted = false;
-        let skips = match self.config.mutation {
-            Some(Mutation::NoRedispatch) => true,
-            Some(Mutation::NoConflictRedispatch) => conflicted,
-            _ => false,
-        };
-        if skips || entry.causes.iter().all(|cause| self.is_done(cause)) {
+        let skips = self.config.leaves_out(Mutation::NoRedispatch)
+            || conflicted && self.config.leaves_out(Mutation::NoConflictRedispatch);
+        let is_done = entry.causes.iter().all(|cause| self.is_done(cause))
+            && !self.config.leaves_out(Mutation::AlwaysRedispatch);
+        if skips || is_done {
             self.slots[at].job = Job::Idle;
             return self.advance(at, out);
         }

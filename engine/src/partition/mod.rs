@@ -23,6 +23,7 @@ mod core;
 mod dispatch;
 mod judge;
 mod load;
+mod mutation;
 mod position;
 mod progress;
 mod protocol;
@@ -45,6 +46,8 @@ use slots::{Job, SlotId, Slots};
 use takeover::{Life, Recompare};
 use timers::NearTimers;
 
+#[doc(hidden)]
+pub use mutation::Mutation;
 pub use protocol::{
     Answer, DeadReason, Find, Input, InputPosition, Loaded, Malformed, Now, Op, Output, Position,
     Publish, Published, Reply, Snapshot, StreamFacts, Streams, TaskMessage,
@@ -75,7 +78,8 @@ pub struct Config {
     pub snapshot_after_ms: u64,
     /// How many timers are fired in process; the others are left to their schedules.
     pub near_timers_max: usize,
-    /// Springs one trap, to show that the simulation finds it.
+    /// A rule that is left out, to show that the simulation finds what comes of it.
+    #[cfg(feature = "mutations")]
     #[doc(hidden)]
     pub mutation: Option<Mutation>,
 }
@@ -96,41 +100,10 @@ impl Config {
             lease_margin_ms: 1_000,
             snapshot_after_ms: 100,
             near_timers_max: 200_000,
+            #[cfg(feature = "mutations")]
             mutation: None,
         }
     }
-}
-
-/// One rule of the protocol left out.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutation {
-    /// An entry that was loaded is not dispatched again.
-    NoRedispatch,
-    /// An entry that was found by a conflict is not dispatched again.
-    NoConflictRedispatch,
-    /// The position passes what is open.
-    PositionEarly,
-    /// Messages are done when their entry is committed, before its dispatch.
-    DoneAtCommit,
-    /// A past margin of the lease breaks off what is in flight and goes on when it is renewed.
-    KeepAbandoned,
-    /// What names a newer entry or attempt is stale.
-    StaleIgnored,
-    /// A task is published at a dispatch that is repeated without a look for it.
-    TaskWithoutLook,
-    /// That there is no entry is believed to any replica.
-    TrustReplica,
-    /// An unknown signal is judged without reading the events first.
-    EndUnread,
-    /// What follows a message that was set aside is taken at once.
-    NoBarrier,
-    /// Sends to one target go out together.
-    SendsAtOnce,
-    /// An effect without an answer counts as done.
-    UnknownIsDone,
-    /// An entry of a newer epoch is taken for one's own.
-    EpochIgnored,
 }
 
 /// What a partition counted since it was made, and how much it holds now.
@@ -332,7 +305,7 @@ impl Partition {
         }
         self.now = now;
         if self.is_past_margin() {
-            if self.config.mutation == Some(Mutation::KeepAbandoned) {
+            if self.config.leaves_out(Mutation::KeepAbandoned) {
                 self.break_off();
             } else {
                 return self.drop_whole("the lease ran out before it was renewed".into(), out);

@@ -97,7 +97,7 @@ impl Partition {
             .zip(&self.inputs)
             .map(|(source, input)| (name_of(source).to_owned(), input.position()))
             .collect();
-        if self.config.mutation == Some(Mutation::PositionEarly) {
+        if self.config.leaves_out(Mutation::PositionEarly) {
             inputs.values_mut().for_each(|input| input.open.clear());
         }
         Position {

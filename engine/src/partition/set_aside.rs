@@ -91,7 +91,7 @@ impl Partition {
             held.template = None;
         }
         self.done(at, 1);
-        if changes && self.config.mutation != Some(Mutation::NoBarrier) {
+        if changes && !self.config.leaves_out(Mutation::NoBarrier) {
             self.slots[at].settled_by = self.writing.next();
         }
         self.advance(at, out);

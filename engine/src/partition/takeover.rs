@@ -256,6 +256,12 @@ impl Partition {
             let known = taking.position.inputs.get(name_of(INPUTS[index]));
             Progress::resume(known, facts[index])
         });
+        if self.config.leaves_out(Mutation::OpenForgotten) {
+            for input in &mut self.inputs {
+                let open: Vec<u64> = input.open().collect();
+                open.into_iter().for_each(|seq| input.done(seq));
+            }
+        }
         taking.again = INPUTS
             .into_iter()
             .zip(&self.inputs)
@@ -341,7 +347,10 @@ impl Partition {
     /// acknowledged: nothing is published until the streams are compared again.
     pub(super) fn connected(&mut self, server: Arc<str>, out: &mut Vec<Output>) {
         let known = std::mem::replace(&mut self.server, server);
-        if known.is_empty() || known == self.server {
+        if known.is_empty()
+            || known == self.server
+            || self.config.leaves_out(Mutation::ServerUncompared)
+        {
             return;
         }
         match &mut self.life {
@@ -364,10 +373,7 @@ impl Partition {
         if let Some(op) = self.recompare.take().and_then(|earlier| earlier.op) {
             self.ops.remove(&op);
         }
-        let inputs = [0, 1, 2].map(|index: usize| {
-            let input = &self.inputs[index];
-            (input.generation(), input.next().saturating_sub(1))
-        });
+        let inputs = [0, 1, 2].map(|index: usize| known_end(&self.inputs[index]));
         let journal = self.journal;
         self.recompare = Some(Recompare { op: None, wake: None, attempts: 0, inputs, journal });
         self.ask_streams(out);
@@ -384,6 +390,10 @@ impl Partition {
 
     pub(super) fn recompare_answered(&mut self, answer: Answer, out: &mut Vec<Output>) {
         let Some(recompare) = &mut self.recompare else { return };
+        if self.config.leaves_out(Mutation::ComparedWithNewer) {
+            recompare.inputs = [0, 1, 2].map(|index: usize| known_end(&self.inputs[index]));
+            recompare.journal = self.journal;
+        }
         let Answer::Streams(streams) = answer else {
             recompare.wake = Some(self.now.monotonic + pause(recompare.attempts));
             recompare.attempts += 1;
@@ -436,10 +446,8 @@ impl Partition {
     /// What a wrong worker would do past the margin of its lease: forget what is in flight, keep
     /// the rest, and go on when the lease is renewed.
     pub(super) fn break_off(&mut self) {
-        if self.config.mutation == Some(Mutation::KeepAbandoned) {
-            self.lease_until = 0;
-            self.abandon_jobs();
-        }
+        self.lease_until = 0;
+        self.abandon_jobs();
     }
 }
 
@@ -451,6 +459,11 @@ pub(super) fn name_of(source: Source) -> &'static str {
         Source::Timers => "timers",
         Source::Own => "self",
     }
+}
+
+/// The generation of an input, and how far it was read.
+fn known_end(input: &Progress) -> (u64, u64) {
+    (input.generation(), input.next().saturating_sub(1))
 }
 
 fn behind(source: Source, facts: StreamFacts, generation: u64, end: u64) -> Option<String> {

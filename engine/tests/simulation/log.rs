@@ -27,6 +27,8 @@ pub(crate) struct Stored {
     pub(crate) at: u64,
     /// Its time as a message: of a timer the due time.
     pub(crate) time: Millis,
+    /// What the server's clock showed then.
+    pub(crate) wall: Millis,
     pub(crate) execution: ExecutionId,
     pub(crate) reply: Option<Arc<str>>,
     /// `None`: it is no message.
@@ -35,13 +37,14 @@ pub(crate) struct Stored {
     subject: Option<String>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Stream {
     pub(crate) messages: BTreeMap<u64, Stored>,
     pub(crate) last: u64,
 }
 
 /// A stored journal entry.
+#[derive(Clone)]
 pub(crate) struct StoredEntry {
     pub(crate) stream_seq: u64,
     pub(crate) bytes: Arc<[u8]>,
@@ -65,6 +68,20 @@ pub(crate) struct StoredTask {
     pub(crate) deliveries: u32,
 }
 
+/// What a power cut leaves.
+#[derive(Clone, Default)]
+struct Synced {
+    inputs: [Stream; 3],
+    subjects: BTreeMap<String, u64>,
+    journal: BTreeMap<ExecutionId, Vec<StoredEntry>>,
+    journal_last: u64,
+    tasks: BTreeMap<String, StoredTask>,
+    schedules: BTreeMap<(ExecutionId, Token), Millis>,
+    positions: BTreeMap<u16, (Position, u64)>,
+    locks_last: u64,
+    dead: BTreeMap<(Source, u64), DeadReason>,
+}
+
 pub(crate) struct Log {
     pub(crate) partitions: u16,
     /// Events, signals, timers.
@@ -85,8 +102,18 @@ pub(crate) struct Log {
     /// Whether signals are kept while a message that is older than they are is not done, and longer
     /// than any publish is late.
     pub(crate) purges_carefully: bool,
+    /// Whether messages are purged that are not done.
+    pub(crate) purges_by_age: bool,
+    /// Whether leases and positions keep nobody out.
+    pub(crate) without_fences: bool,
     /// By how much the clock of PLED_SIGNALS differs.
     skew: Millis,
+    /// By how much the server's clock is ahead, and has jumped back in all.
+    pub(crate) clock: Millis,
+    pub(crate) jumped_back: Millis,
+    synced: Synced,
+    /// The server that came with the last power cut.
+    pub(crate) cut_at: u64,
     /// Until when which streams are full: journal, tasks, dead.
     pub(crate) full_until: [u64; 3],
 }
@@ -106,26 +133,91 @@ impl Log {
                 .into(),
             ..Position::default()
         };
+        let positions: BTreeMap<u16, (Position, u64)> = (0..partitions)
+            .map(|number| (number, (position.clone(), u64::from(number) + 1)))
+            .collect();
+        let locks_last = u64::from(partitions);
         Self {
             partitions,
+            synced: Synced { positions: positions.clone(), locks_last, ..Synced::default() },
             inputs: Default::default(),
             subjects: BTreeMap::new(),
             journal: BTreeMap::new(),
             journal_last: 0,
             tasks: BTreeMap::new(),
             schedules: BTreeMap::new(),
-            positions: (0..partitions)
-                .map(|number| (number, (position.clone(), u64::from(number) + 1)))
-                .collect(),
+            positions,
             leases: BTreeMap::new(),
-            locks_last: u64::from(partitions),
+            locks_last,
             dead: BTreeMap::new(),
             history: BTreeMap::new(),
             finished: BTreeSet::new(),
             purges_carefully: false,
+            purges_by_age: false,
+            without_fences: false,
             skew,
+            clock: 0,
+            jumped_back: 0,
+            cut_at: 0,
             full_until: [0; 3],
         }
+    }
+
+    /// What the server's clock shows.
+    pub(crate) fn wall(&self, now: u64) -> Millis {
+        EPOCH + now as Millis + self.clock
+    }
+
+    /// Syncs one of the streams.
+    pub(crate) fn sync(&mut self, part: usize) {
+        let synced = &mut self.synced;
+        match part {
+            0..=2 => {
+                synced.inputs[part] = self.inputs[part].clone();
+                if part == 1 {
+                    synced.subjects.clone_from(&self.subjects);
+                }
+                if part == 2 {
+                    synced.schedules.clone_from(&self.schedules);
+                }
+            }
+            3 => {
+                synced.journal.clone_from(&self.journal);
+                synced.journal_last = self.journal_last;
+            }
+            4 => synced.tasks.clone_from(&self.tasks),
+            5 => {
+                synced.positions.clone_from(&self.positions);
+                synced.locks_last = self.locks_last;
+            }
+            _ => synced.dead.clone_from(&self.dead),
+        }
+    }
+
+    /// What is left after a power cut, when `server` comes.
+    pub(crate) fn lose_unsynced(&mut self, server: u64) {
+        let Synced {
+            inputs,
+            subjects,
+            journal,
+            journal_last,
+            tasks,
+            schedules,
+            positions,
+            locks_last,
+            dead,
+        } = self.synced.clone();
+        self.inputs = inputs;
+        self.subjects = subjects;
+        self.journal = journal;
+        self.journal_last = journal_last;
+        self.tasks = tasks;
+        self.schedules = schedules;
+        self.positions = positions;
+        self.locks_last = locks_last;
+        self.dead = dead;
+        self.leases.clear();
+        self.cut_at = server;
     }
 
     pub(crate) fn partition_of(&self, execution: &ExecutionId) -> u16 {
@@ -160,12 +252,14 @@ impl Log {
         body: Option<Body>,
     ) -> u64 {
         let partition = self.partition_of(&execution);
+        let wall = self.wall(now);
         let stream = &mut self.inputs[index_of(source)];
         stream.last += 1;
         let seq = stream.last;
         let skew = if source == Source::Signals { self.skew } else { 0 };
-        let time = time.unwrap_or(EPOCH + now as Millis + skew);
-        let stored = Stored { partition, seq, at: now, time, execution, reply, body, subject };
+        let time = time.unwrap_or(wall + skew);
+        let stored =
+            Stored { partition, seq, at: now, time, wall, execution, reply, body, subject };
         stream.messages.insert(seq, stored.clone());
         self.history.insert((source, seq), stored);
         seq
@@ -208,6 +302,12 @@ impl Log {
         self.inputs[index_of(source)].messages.get(&seq).map(|stored| decode(source, stored))
     }
 
+    /// How far the inputs and the journal reach.
+    pub(crate) fn ends(&self) -> [u64; 4] {
+        let [events, signals, timers] = &self.inputs;
+        [events.last, signals.last, timers.last, self.journal_last]
+    }
+
     pub(crate) fn facts(&self) -> Streams {
         let facts = |last: u64| StreamFacts { generation: GENERATION, first: 1, last };
         Streams {
@@ -248,6 +348,13 @@ impl Log {
         revision: u64,
     ) -> Published {
         let (at, stored) = self.positions.get_mut(&partition).unwrap();
+        if self.without_fences {
+            let merged = merged(at, position);
+            self.locks_last += 1;
+            *at = merged;
+            *stored = self.locks_last;
+            return Published::Stored { stream_seq: self.locks_last };
+        }
         if *stored != revision {
             return Published::Conflict { last: Some(*stored) };
         }
@@ -345,7 +452,7 @@ impl Log {
         ttl: u64,
     ) -> Option<u64> {
         match self.leases.get(&partition) {
-            Some((other, until)) if other != owner && *until > now => None,
+            Some((other, until)) if other != owner && *until > now && !self.without_fences => None,
             _ => {
                 self.leases.insert(partition, (owner.to_owned(), now + ttl));
                 Some(now + ttl)
@@ -374,7 +481,9 @@ impl Log {
                 self.purges_carefully && index == 1 && (may_be_late || stored.at >= undone_since)
             };
             let old = |stored: &Stored| {
-                stored.seq < floor && stored.at + retention < now && !is_kept(stored)
+                (stored.seq < floor || self.purges_by_age)
+                    && stored.at + retention < now
+                    && !is_kept(stored)
             };
             let purged: Vec<u64> = messages
                 .values()
@@ -403,6 +512,25 @@ impl Log {
             })
         });
         oldest.min().unwrap_or(u64::MAX)
+    }
+}
+
+/// What is done by either of two positions.
+fn merged(one: &Position, other: &Position) -> Position {
+    let is_open = |at: &InputPosition, seq: u64| seq >= at.next || at.open.contains(&seq);
+    let inputs = one.inputs.iter().map(|(name, first)| {
+        let second = &other.inputs[name];
+        let open = first.open.iter().chain(&second.open).copied().collect::<BTreeSet<u64>>();
+        let next = first.next.max(second.next);
+        let open = open.into_iter().filter(|seq| is_open(first, *seq) && is_open(second, *seq));
+        (name.clone(), InputPosition { generation: GENERATION, next, open: open.collect() })
+    });
+    Position {
+        // So that all owners write under the same.
+        epoch: 0,
+        inputs: inputs.collect(),
+        journal: one.journal.max(other.journal),
+        ..other.clone()
     }
 }
 

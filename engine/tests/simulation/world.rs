@@ -11,6 +11,7 @@ use pled_engine::partition::{
 use pled_engine::template::Template;
 use pled_engine::value::{Object, Value};
 
+use crate::faults::{Faults, Weather};
 use crate::log::{EPOCH, LATEST_MS, Log, TaskStage, index_of, result_subject, task_subject};
 use crate::random::Random;
 
@@ -23,6 +24,35 @@ const WORKERS: usize = 3;
 
 /// Executions that are sent events from inside before and after they are started.
 const LATES: [&str; 5] = ["late0", "late1", "late2", "late3", "late4"];
+
+/// The streams that a power cut takes the ends of.
+const PARTS: usize = 7;
+
+/// How long a record of an input or output is at most in a trace.
+const TRACED_MAX: usize = 400;
+
+/// What a run is made with, beside its seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Setup {
+    /// `None`: that of the seed.
+    pub(crate) weather: Option<Weather>,
+    pub(crate) trap: Option<Trap>,
+    /// Whether nothing but the expected sequences keeps two owners apart: each gets the lease, and
+    /// neither positions nor epochs tell one of the other.
+    pub(crate) without_fences: bool,
+    pub(crate) traced: bool,
+}
+
+/// What is left out of the protocol, or of what it relies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trap {
+    /// In the partition.
+    Rule(Mutation),
+    /// Tasks and results are looked for at any replica.
+    FindAtReplica,
+    /// Messages are purged when they are old enough, done or not.
+    PurgedByAge,
+}
 
 /// What a run was, for the checks.
 pub(crate) struct Run {
@@ -44,6 +74,11 @@ pub(crate) struct Run {
     pub(crate) is_calm: bool,
     /// A number that differs where two runs differ.
     pub(crate) digest: u64,
+    /// Whether the server has lost what it had acknowledged.
+    pub(crate) was_cut: bool,
+    pub(crate) without_fences: bool,
+    /// All that happened, where that was wanted.
+    pub(crate) trace: Option<String>,
     /// The simulated time at the end.
     pub(crate) ended: u64,
     pub(crate) counts: Counts,
@@ -73,6 +108,8 @@ pub(crate) struct Counts {
     pub(crate) folds: u64,
     pub(crate) releases: u64,
     pub(crate) inputs: u64,
+    pub(crate) cuts: u64,
+    pub(crate) halts: u64,
 }
 
 impl Counts {
@@ -100,6 +137,8 @@ impl Counts {
         self.folds += other.folds;
         self.releases += other.releases;
         self.inputs += other.inputs;
+        self.cuts += other.cuts;
+        self.halts += other.halts;
     }
 
     fn add_stats(&mut self, stats: &Stats) {
@@ -131,20 +170,52 @@ pub(crate) struct Acked {
 
 /// What happens next.
 enum Happening {
-    Tick { worker: usize },
-    Lease { worker: usize },
-    Deliver { instance: u64 },
+    Tick {
+        worker: usize,
+    },
+    Lease {
+        worker: usize,
+    },
+    Deliver {
+        instance: u64,
+    },
     Perform(Box<Performed>),
-    Answer { instance: u64, op: Op, answer: Box<Answer>, server: u64, publishes: bool },
+    Answer {
+        instance: u64,
+        op: Op,
+        answer: Box<Answer>,
+        server: u64,
+        publishes: bool,
+    },
     Apply(Box<Publish>),
-    ApplyPosition { partition: u16, position: Box<pled_engine::partition::Position>, revision: u64 },
-    Connected { worker: usize },
+    ApplyPosition {
+        partition: u16,
+        position: Box<pled_engine::partition::Position>,
+        revision: u64,
+    },
+    Connected {
+        worker: usize,
+    },
     Client,
     Actor,
-    ActorDone { subject: String, deliveries: u32 },
+    ActorDone {
+        subject: String,
+        deliveries: u32,
+    },
     Server,
     Chaos,
-    Restart { worker: usize },
+    /// A stream is synced.
+    Sync {
+        part: usize,
+    },
+    /// A worker hears how the server's clock goes.
+    Clock {
+        worker: usize,
+        clock: Millis,
+    },
+    Restart {
+        worker: usize,
+    },
 }
 
 /// An output on its way to the server.
@@ -159,6 +230,8 @@ struct Worker {
     name: String,
     alive: bool,
     paused_until: u64,
+    /// By how much it believes the server's clock to differ.
+    clock: Millis,
     /// Partition number to instance.
     owned: BTreeMap<u16, u64>,
 }
@@ -170,37 +243,17 @@ struct Instance {
     machine: Partition,
     cursors: [Option<u64>; 3],
     told: [u64; 3],
+    /// The server that it was told of.
+    server: u64,
+    /// How far it knows the inputs and the journal to reach.
+    reached: [u64; 4],
+    /// Entries whose acknowledgement is on its way.
+    stored: BTreeMap<Op, u64>,
+    /// How far it knew them to reach when a power cut took some of that.
+    robbed_of: Option<[u64; 4]>,
     /// Until when a subscription brings nothing.
     stalled: [u64; 3],
     leaving: bool,
-}
-
-/// How often things go wrong, in millionths.
-#[derive(Clone, Copy)]
-struct Rates {
-    crash: u64,
-    unknown: u64,
-    failed: u64,
-    stale: u64,
-    slow: u64,
-    chaos: u64,
-    refuse: u64,
-    stall: u64,
-}
-
-impl Rates {
-    fn of(level: u64) -> Self {
-        Self {
-            crash: 300 * level,
-            unknown: 12_000 * level,
-            failed: 8_000 * level,
-            stale: 40_000 * level,
-            slow: 15_000 * level,
-            chaos: 40_000 * level,
-            refuse: 5_000 * level,
-            stall: 500 * level,
-        }
-    }
 }
 
 pub(crate) struct World {
@@ -215,7 +268,8 @@ pub(crate) struct World {
     next_instance: u64,
     server: u64,
     config: Config,
-    rates: Rates,
+    setup: Setup,
+    faults: Faults,
     quiet: bool,
     retention: u64,
     events: u64,
@@ -232,20 +286,18 @@ struct RunParts {
     faults: Vec<String>,
     digest: u64,
     counts: Counts,
+    halted: bool,
+    trace: Option<String>,
 }
 
-pub(crate) fn run(
-    seed: u64,
-    mutation: Option<Mutation>,
-    templates: &BTreeMap<String, Arc<Template>>,
-) -> Run {
-    let mut world = World::new(seed, mutation, templates.clone());
+pub(crate) fn run(seed: u64, setup: Setup, templates: &BTreeMap<String, Arc<Template>>) -> Run {
+    let mut world = World::new(seed, setup, templates.clone());
     world.begin();
     world.run_until(NOISE_MS);
     world.calm_down();
     let mut is_calm = false;
     let mut until = NOISE_MS;
-    while !is_calm && until < NOISE_MS + CALM_MS && world.run.faults.is_empty() {
+    while !is_calm && until < NOISE_MS + CALM_MS && !world.is_over() {
         until += 1_000;
         world.run_until(until);
         is_calm = world.is_calm();
@@ -254,14 +306,15 @@ pub(crate) fn run(
 }
 
 impl World {
-    fn new(
-        seed: u64,
-        mutation: Option<Mutation>,
-        templates: BTreeMap<String, Arc<Template>>,
-    ) -> Self {
+    fn new(seed: u64, setup: Setup, templates: BTreeMap<String, Arc<Template>>) -> Self {
         let mut random = Random::new(seed);
         let partitions = *random.pick(&[1, 1, 2]);
-        let level = *random.pick(&[0, 1, 1, 3, 3]);
+        let weather = Weather::of(&mut random);
+        let faults = setup.weather.unwrap_or(weather).faults();
+        let mutation = match setup.trap {
+            Some(Trap::Rule(mutation)) => Some(mutation),
+            Some(Trap::FindAtReplica | Trap::PurgedByAge) | None => None,
+        };
         let config = Config {
             max_entry_bytes: *random.pick(&[512 * 1024, 512 * 1024, 9_000]),
             open_max: *random.pick(&[4, 20, 1_000]),
@@ -275,8 +328,11 @@ impl World {
             ..Config::new(0, Arc::from(""))
         };
         let retention = *random.pick(&[800, 3_000, 8_000]);
-        let mut log = Log::new(partitions, *random.pick(&[0, 0, 0, 40, -40]));
+        let mut log = Log::new(partitions, *random.pick(faults.skews));
         log.purges_carefully = seed.is_multiple_of(2);
+        log.purges_by_age = setup.trap == Some(Trap::PurgedByAge);
+        log.without_fences = setup.without_fences;
+        let trace = setup.traced.then(String::new);
         Self {
             log,
             random,
@@ -289,6 +345,7 @@ impl World {
                     name: format!("w{number}"),
                     alive: true,
                     paused_until: 0,
+                    clock: 0,
                     owned: BTreeMap::new(),
                 })
                 .collect(),
@@ -296,11 +353,12 @@ impl World {
             next_instance: 1,
             server: 1,
             config,
-            rates: Rates::of(level),
+            setup,
+            faults,
             quiet: false,
             retention,
             events: 0,
-            run: RunParts::default(),
+            run: RunParts { trace, ..RunParts::default() },
         }
     }
 
@@ -314,6 +372,27 @@ impl World {
         self.after(5, Happening::Actor);
         self.after(10, Happening::Server);
         self.after(10, Happening::Chaos);
+        if self.faults.cut > 0 {
+            for part in 0..PARTS {
+                self.after(100, Happening::Sync { part });
+            }
+        }
+    }
+
+    /// Whether nothing more is to be seen.
+    fn is_over(&self) -> bool {
+        self.run.halted || !self.run.faults.is_empty()
+    }
+
+    fn say(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.run.trace {
+            let mut line = what();
+            if line.len() > TRACED_MAX {
+                line.truncate(line.floor_char_boundary(TRACED_MAX));
+                line.push('…');
+            }
+            trace.push_str(&format!("{:>6} {line}\n", self.now));
+        }
     }
 
     fn after(&mut self, delay: u64, happening: Happening) {
@@ -323,12 +402,15 @@ impl World {
 
     fn run_until(&mut self, until: u64) {
         while let Some(entry) = self.queue.first_entry() {
-            if entry.key().0 > until || !self.run.faults.is_empty() {
+            if entry.key().0 > until {
                 break;
             }
             let ((now, _), happening) = entry.remove_entry();
             self.now = now;
             self.happen(happening);
+            if self.is_over() {
+                return;
+            }
         }
         self.now = self.now.max(until);
     }
@@ -336,7 +418,8 @@ impl World {
     /// No more faults; what was under way takes effect.
     fn calm_down(&mut self) {
         self.quiet = true;
-        self.rates = Rates::of(0);
+        self.faults = Faults::default();
+        self.say(|| "all is calm".to_owned());
         self.log.full_until = [0; 3];
         for worker in &mut self.workers {
             worker.paused_until = worker.paused_until.min(self.now);
@@ -377,6 +460,9 @@ impl World {
             faults: self.run.faults,
             is_calm,
             digest: self.run.digest,
+            was_cut: self.run.counts.cuts > 0,
+            without_fences: self.setup.without_fences,
+            trace: self.run.trace,
             ended: self.now,
             counts: self.run.counts,
         }
@@ -409,6 +495,9 @@ impl World {
                 if !self.defer(worker, Happening::Connected { worker }) {
                     let server: Arc<str> = format!("s{}", self.server).into();
                     for instance in self.owned(worker) {
+                        if let Some(told) = self.instances.get_mut(&instance) {
+                            told.server = self.server;
+                        }
                         self.handle(instance, Input::Connected { server: server.clone() });
                     }
                 }
@@ -418,6 +507,12 @@ impl World {
             Happening::ActorDone { subject, deliveries } => self.actor_done(&subject, deliveries),
             Happening::Server => self.serve(),
             Happening::Chaos => self.chaos(),
+            Happening::Sync { part } => {
+                self.log.sync(part);
+                let pause = self.random.between(300, 4_000);
+                self.after(pause, Happening::Sync { part });
+            }
+            Happening::Clock { worker, clock } => self.workers[worker].clock = clock,
             Happening::Restart { worker } => self.workers[worker].alive = true,
         }
     }
@@ -459,7 +554,7 @@ impl World {
         if self.instances.get(&instance).is_some_and(|instance| instance.leaving) {
             return;
         }
-        if !self.quiet && self.random.chance(self.rates.failed * 4) {
+        if !self.quiet && self.random.chance(self.faults.failed * 4) {
             return;
         }
         if !self.quiet && self.random.chance(8_000) {
@@ -488,6 +583,10 @@ impl World {
             machine: Partition::new(config),
             cursors: [None; 3],
             told: [0; 3],
+            server: self.server,
+            reached: [0; 4],
+            stored: BTreeMap::new(),
+            robbed_of: None,
             stalled: [0; 3],
             leaving: false,
         };
@@ -520,7 +619,7 @@ impl World {
         if instance.stalled[index] > self.now {
             return;
         }
-        if !self.quiet && self.random.chance(self.rates.stall) {
+        if !self.quiet && self.random.chance(self.faults.stall) {
             instance.stalled[index] = self.now + self.random.between(50, 1_500);
             return;
         }
@@ -531,7 +630,8 @@ impl World {
         let number = instance.number;
         let next = stream.messages.range(cursor..).find(|(_, stored)| stored.partition == number);
         if let Some((&seq, stored)) = next {
-            let again = self.random.chance(self.rates.stale / 10);
+            let again = self.random.chance(self.faults.again);
+            instance.reached[index] = instance.reached[index].max(seq);
             instance.cursors[index] =
                 Some(if again { seq.saturating_sub(3).max(1) } else { seq + 1 });
             let message = crate::log::decode(source, stored);
@@ -540,6 +640,7 @@ impl World {
             instance.told[index] = stream.last;
             instance.cursors[index] = Some(cursor.max(stream.last + 1));
             let stream_last = stream.last;
+            instance.reached[index] = instance.reached[index].max(stream_last);
             self.handle(id, Input::CaughtUp { source, stream_last });
         }
     }
@@ -547,13 +648,20 @@ impl World {
     fn handle(&mut self, id: u64, input: Input) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         self.run.counts.inputs += 1;
-        let now = Now { monotonic: self.now, wall: EPOCH + self.now as Millis - 2 };
+        let clock = self.workers[instance.worker].clock;
+        let now = Now { monotonic: self.now, wall: EPOCH + self.now as Millis + clock - 2 };
         let kind = kind_of_input(&input);
+        if self.run.trace.is_some() {
+            let line = format!("#{id} <- {input:?}");
+            self.say(|| line);
+        }
+        let Some(instance) = self.instances.get_mut(&id) else { return };
         let mut out = Vec::new();
         instance.machine.handle(input, now, &mut out);
         self.note(id, kind);
         for output in out {
-            let crashes = !self.quiet && self.random.chance(self.rates.crash);
+            self.say(|| format!("#{id} -> {output:?}"));
+            let crashes = !self.quiet && self.random.chance(self.faults.crash);
             if crashes {
                 let worker = self.instances.get(&id).map(|instance| instance.worker);
                 if let Some(worker) = worker {
@@ -572,6 +680,7 @@ impl World {
     }
 
     fn crash(&mut self, worker: usize) {
+        self.say(|| format!("w{worker} dies"));
         self.run.counts.crashes += 1;
         self.run.disturbed = true;
         self.workers[worker].alive = false;
@@ -590,6 +699,7 @@ impl World {
             Output::Subscribe { source, from } => {
                 if let Some(instance) = self.instances.get_mut(&id) {
                     instance.cursors[index_of(source)] = Some(from);
+                    instance.reached[index_of(source)] = from.saturating_sub(1);
                 }
             }
             Output::Reply(reply) => {
@@ -600,7 +710,8 @@ impl World {
                 self.run.snapshots.insert((execution, snapshot.seq, snapshot.hash.to_string()));
             }
             Output::Stuck { execution, reason } => {
-                if self.quiet && self.now > NOISE_MS + 30_000 {
+                let late = self.now > NOISE_MS + 30_000;
+                if self.quiet && late && self.run.counts.cuts == 0 {
                     let fault = format!("stuck in the calm: {execution:?}: {reason}");
                     self.run.faults.push(fault);
                 }
@@ -614,6 +725,10 @@ impl World {
                 let keeps = self.random.chance(500_000);
                 self.leave(id, !keeps);
             }
+            Output::Halt { .. } if self.run.counts.cuts > 0 => {
+                self.run.counts.halts += 1;
+                self.run.halted = true;
+            }
             Output::Halt { reason } => self.run.faults.push(format!("halted: {reason}")),
             output @ (Output::ReadPosition { .. }
             | Output::WritePosition { .. }
@@ -625,9 +740,8 @@ impl World {
             | Output::Find { .. }
             | Output::Publish { .. }) => {
                 let latency = self.latency();
-                let server = self.server;
                 let Some(instance) = self.instances.get(&id) else { return };
-                let number = instance.number;
+                let (number, server) = (instance.number, instance.server);
                 let performed = Performed { instance: id, number, output, server };
                 self.after(latency, Happening::Perform(Box::new(performed)));
             }
@@ -645,7 +759,7 @@ impl World {
     }
 
     fn latency(&mut self) -> u64 {
-        if !self.quiet && self.random.chance(self.rates.slow) {
+        if !self.quiet && self.random.chance(self.faults.slow) {
             self.random.between(20, 600)
         } else {
             self.random.between(0, 4)
@@ -658,7 +772,7 @@ impl World {
         let alive = self.instances.contains_key(&id);
         if server != self.server || !alive {
             // It was on its way when the connection or the process died.
-            let arrives = self.random.chance(500_000);
+            let arrives = server >= self.log.cut_at && self.random.chance(500_000);
             if arrives {
                 self.apply_late(number, &output);
             }
@@ -667,10 +781,17 @@ impl World {
                 if publishes { Answer::Published(Published::Unknown) } else { Answer::Failed };
             return self.answer_later(id, op, answer, publishes, 1);
         }
+        let (_, publishes) = op_of(&output);
+        if publishes && self.instances[&id].robbed_of.is_some() {
+            self.run.faults.push(format!(
+                "#{id} publishes although the server lost what it had read: {output:?}"
+            ));
+            return;
+        }
         match output {
             Output::Publish { op, publish } => self.perform_publish(id, op, publish),
             Output::WritePosition { op, position, revision } => {
-                let answer = if !self.quiet && self.random.chance(self.rates.unknown) {
+                let answer = if !self.quiet && self.random.chance(self.faults.unknown) {
                     match self.random.below(3) {
                         0 => {
                             self.log.write_position(number, &position, revision);
@@ -697,7 +818,7 @@ impl World {
     }
 
     fn perform_publish(&mut self, id: u64, op: Op, publish: Publish) {
-        if !self.quiet && self.random.chance(self.rates.unknown) {
+        if !self.quiet && self.random.chance(self.faults.unknown) {
             self.run.disturbed = true;
             match self.random.below(3) {
                 0 => {
@@ -713,7 +834,7 @@ impl World {
             let answer = Answer::Published(Published::Unknown);
             return self.answer_later(id, op, answer, true, delay);
         }
-        let refuses = !self.quiet && self.random.chance(self.rates.refuse);
+        let refuses = !self.quiet && self.random.chance(self.faults.refuse);
         let published = if refuses {
             Published::Refused("not now".into())
         } else {
@@ -721,30 +842,43 @@ impl World {
         };
         if let (Publish::Task(task), Published::Stored { .. }) = (&publish, &published) {
             let subject = task_subject(&task.execution, task.effect.task, task.effect.attempt);
-            if self.log.finished.contains(&subject) {
+            if self.log.finished.contains(&subject) && self.run.counts.cuts == 0 {
                 self.run.faults.push(format!("the finished task {subject} was made again"));
             }
         }
+        if let (Publish::Entry { .. }, Published::Stored { stream_seq }) = (&publish, &published)
+            && let Some(instance) = self.instances.get_mut(&id)
+        {
+            instance.stored.insert(op, *stream_seq);
+        }
         self.answer_soon(id, op, Answer::Published(published.clone()), true);
-        if self.random.chance(self.rates.stale / 20) {
+        if self.random.chance(self.faults.again / 2) {
             self.answer_soon(id, op, Answer::Published(published), true);
         }
     }
 
     fn perform_read(&mut self, id: u64, number: u16, read: Output) {
-        let fails = !self.quiet && self.random.chance(self.rates.failed);
+        let fails = !self.quiet && self.random.chance(self.faults.failed);
         let (op, _) = op_of(&read);
         let answer = match read {
             _ if fails => Answer::Failed,
             Output::ReadPosition { .. } => {
                 Answer::Position(Some(self.log.positions[&number].clone()))
             }
-            Output::ReadStreams { .. } => Answer::Streams(self.log.facts()),
+            Output::ReadStreams { .. } => {
+                // What has grown again hides the loss: that is why every power cut of a server that
+                // does not sync needs a recovery.
+                let ends = self.log.ends();
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.robbed_of = instance.robbed_of.filter(|known| is_beyond(*known, ends));
+                }
+                Answer::Streams(self.log.facts())
+            }
             Output::ReadMessage { source, stream_seq, .. } => {
                 Answer::Message(self.log.message(source, stream_seq).map(Box::new))
             }
             Output::ReadEntry { execution, leader, .. } => {
-                let stale = !leader && !self.quiet && self.random.chance(self.rates.stale);
+                let stale = !leader && !self.quiet && self.random.chance(self.faults.stale);
                 let behind = if stale { *self.random.pick(&[1, 1, 2, 5]) } else { 0 };
                 Answer::Entry(self.log.newest(&execution, behind).map(Box::new))
             }
@@ -759,7 +893,11 @@ impl World {
                 });
                 Answer::Template(Ok(found.cloned()))
             }
-            Output::Find { find, .. } => Answer::Found(self.log.find(&find)),
+            Output::Find { find, .. } => {
+                let stale = self.setup.trap == Some(Trap::FindAtReplica)
+                    && self.random.chance(self.faults.stale);
+                Answer::Found(!stale && self.log.find(&find))
+            }
             _ => Answer::Failed,
         };
         self.answer_soon(id, op, answer, false);
@@ -802,12 +940,18 @@ impl World {
             (false, true) => Answer::Published(Published::Unknown),
             (false, false) => Answer::Failed,
         };
+        if let Some(instance) = self.instances.get_mut(&id)
+            && let Some(stored) = instance.stored.remove(&op)
+            && matches!(answer, Answer::Published(Published::Stored { .. }))
+        {
+            instance.reached[3] = instance.reached[3].max(stored);
+        }
         self.handle(id, Input::Answer { op, answer });
     }
 
     /// Schedules fire, late and in any order; what is old is purged.
     fn serve(&mut self) {
-        let wall = EPOCH + self.now as Millis;
+        let wall = self.log.wall(self.now);
         let due: Vec<_> = self
             .log
             .schedules
@@ -831,33 +975,86 @@ impl World {
             return;
         }
         self.after(100, Happening::Chaos);
-        if !self.random.chance(self.rates.chaos) {
-            return;
-        }
         let worker = usize::try_from(self.random.below(WORKERS as u64)).unwrap();
-        match self.random.below(7) {
-            0 => self.crash(worker),
-            6 => {
-                let number = u16::try_from(self.random.below(2)).unwrap();
-                self.log.leases.remove(&number);
+        let faults = self.faults;
+        if self.random.chance(faults.kill) {
+            self.crash(worker);
+        }
+        if self.random.chance(faults.steal) {
+            let number = u16::try_from(self.random.below(2)).unwrap();
+            self.say(|| format!("the lease of {number} is lost"));
+            self.log.leases.remove(&number);
+        }
+        if self.random.chance(faults.pause) {
+            let pause = *self.random.pick(faults.pauses);
+            self.pause(worker, pause);
+        }
+        if self.random.chance(faults.outage) {
+            let pause = self.random.between(9_000, 12_000);
+            (0..WORKERS).for_each(|worker| self.pause(worker, pause));
+        }
+        if self.random.chance(faults.fill) {
+            let which = usize::try_from(self.random.below(3)).unwrap();
+            let longest = *self.random.pick(faults.fills);
+            self.log.full_until[which] = self.now + self.random.between(100, longest);
+        }
+        if self.random.chance(faults.restart) {
+            self.kill_server();
+        }
+        if self.random.chance(faults.reconnect) {
+            self.after(1, Happening::Connected { worker });
+        }
+        if self.random.chance(faults.jump) {
+            self.jump();
+        }
+        if self.random.chance(faults.cut) {
+            self.cut_power();
+        }
+    }
+
+    fn pause(&mut self, worker: usize, pause: u64) {
+        self.say(|| format!("w{worker} stands still for {pause} ms"));
+        self.workers[worker].paused_until = self.now + pause;
+        self.run.disturbed = true;
+    }
+
+    /// The server's clock jumps. Workers hear of it late, and of a jump back later, since they
+    /// believe the latest of the times that they were told.
+    fn jump(&mut self) {
+        let by = *self.random.pick(&[-15_000, -2_000, -300, 300, 2_000, 15_000]);
+        let clock = (self.log.clock + by).clamp(-40_000, 40_000);
+        self.say(|| format!("the server's clock is {clock} ms ahead"));
+        self.log.jumped_back += (self.log.clock - clock).max(0);
+        let latest = if clock < self.log.clock { 16_000 } else { 2_000 };
+        self.log.clock = clock;
+        for worker in 0..WORKERS {
+            let after = self.random.between(1, latest);
+            self.after(after, Happening::Clock { worker, clock });
+        }
+    }
+
+    /// The server loses what was not synced, and what was on its way.
+    fn cut_power(&mut self) {
+        self.run.counts.cuts += 1;
+        self.kill_server();
+        self.log.lose_unsynced(self.server);
+        self.queue.retain(|_, happening| {
+            !matches!(happening, Happening::Apply(_) | Happening::ApplyPosition { .. })
+        });
+        let ends = self.log.ends();
+        self.say(|| format!("power is cut: the streams end at {ends:?}"));
+        for instance in self.instances.values_mut() {
+            if is_beyond(instance.reached, ends) {
+                instance.robbed_of = Some(instance.reached);
             }
-            1 | 2 => {
-                let pause = *self.random.pick(&[300, 2_600, 2_800, 4_000, 8_000]);
-                self.workers[worker].paused_until = self.now + pause;
-                self.run.disturbed = true;
-            }
-            3 => {
-                let which = usize::try_from(self.random.below(3)).unwrap();
-                self.log.full_until[which] = self.now + self.random.between(100, 2_500);
-            }
-            4 => self.kill_server(),
-            _ => self.after(1, Happening::Connected { worker }),
         }
     }
 
     /// The server is killed and comes back: what is in flight is unknown, the last acks are undone.
     fn kill_server(&mut self) {
         self.server += 1;
+        let server = self.server;
+        self.say(|| format!("the server is killed, s{server} comes"));
         self.run.disturbed = true;
         for task in self.log.tasks.values_mut() {
             if matches!(task.stage, TaskStage::Acked(at) if at + 200 > self.now) {
@@ -927,7 +1124,7 @@ impl World {
             1 => Some(format!("c{}", self.events.saturating_sub(self.random.below(12)))),
             _ => None,
         };
-        let size = *self.random.pick(&[10, 10, 10, 3_000]);
+        let size = *self.random.pick(&[10, 10, 10, 3_000, 7_000]);
         let to = *self.random.pick(&LATES);
         let data = object(&[("to", to), ("pad", &"y".repeat(size))]);
         self.client_event(execution, event, template, data, id);
@@ -1010,7 +1207,7 @@ impl World {
             return;
         }
         let (execution, token, attempt) = (task.execution.clone(), task.task, task.attempt);
-        if !self.quiet && self.random.chance(self.rates.unknown * 3) {
+        if !self.quiet && self.random.chance(self.faults.unknown * 3) {
             self.run.disturbed = true;
             return; // It dies before the result.
         }
@@ -1018,7 +1215,7 @@ impl World {
         let result = result_subject(&execution, token, attempt);
         let body = Body::Result(TaskResult { task: token, attempt, outcome });
         self.log.signal(result, self.now, execution, body);
-        if !self.quiet && self.random.chance(self.rates.unknown * 3) {
+        if !self.quiet && self.random.chance(self.faults.unknown * 3) {
             self.run.disturbed = true;
             return; // It dies before the ack.
         }
@@ -1037,6 +1234,10 @@ impl World {
             _ => TaskOutcome::Ok(Value::Int(1)),
         }
     }
+}
+
+fn is_beyond(known: [u64; 4], ends: [u64; 4]) -> bool {
+    known.iter().zip(ends).any(|(known, end)| *known > end)
 }
 
 fn object(members: &[(&str, &str)]) -> Value {
