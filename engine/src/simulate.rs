@@ -18,7 +18,7 @@ use crate::statechart::{self, Chart, Command, Corners, Loop, Macrostep};
 use crate::template::{After, Compensation, Invoke, InvokeSource, OnError, StateIndex, Template};
 use crate::value::{Object, Value};
 
-pub use case::simulate_line;
+pub use case::{Simulated, simulate_case, simulate_line};
 
 /// How many timers may fire in one advance of the clock.
 const FIRINGS_MAX: u32 = 10_000;
@@ -31,6 +31,7 @@ pub struct Simulation<'t> {
     status: Status,
     now: Millis,
     corners: Corners,
+    cornered: bool,
     /// Timers by due time, then by the order in which they were set.
     timers: BTreeMap<Due, Timer<'t>>,
     /// The timers that can be taken back.
@@ -120,6 +121,7 @@ impl<'t> Simulation<'t> {
             status: Status::Running,
             now: 0,
             corners,
+            cornered: false,
             timers: BTreeMap::new(),
             handles: BTreeMap::new(),
             timers_set: 0,
@@ -266,6 +268,7 @@ impl<'t> Simulation<'t> {
             self.end(Status::Failed);
             return false;
         };
+        self.cornered |= macrostep.cornered;
         self.coverage.states.extend(&self.chart.active);
         self.coverage.transitions.extend(&macrostep.transitions);
         for command in macrostep.commands {

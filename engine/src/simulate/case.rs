@@ -11,6 +11,16 @@ use crate::template::document::{Kind, Node};
 use crate::template::{DELAY_MS_MAX, Template};
 use crate::value::Value;
 
+/// What came of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simulated {
+    /// The result as one line of JSON, without a line break.
+    pub json: String,
+    /// Whether it met a corner in which XState does another thing than the engine, and XState's
+    /// way was gone.
+    pub cornered: bool,
+}
+
 /// Runs the case that `line` is and gives its result as one line of JSON, without a line break.
 ///
 /// A bad case gives a result, too: `{"name":…,"error":{"pointer":…,"message":…}}`, where the
@@ -18,13 +28,20 @@ use crate::value::Value;
 ///
 /// This is the door at which PLED is compared with XState over generated charts, so what XState
 /// 5.33.3 does against the rules of TEMPLATE is done here as well, in the two corners that
-/// `statechart::Corners` names. Neither the engine nor a [`Simulation`] does so.
+/// [`Corners`] names. Neither the engine nor a [`Simulation`] does so.
 #[must_use]
 pub fn simulate_line(line: &str) -> String {
+    simulate_case(line, Corners::XState).json
+}
+
+/// As [`simulate_line`], where `corners` says whose way is gone in those two corners.
+#[must_use]
+pub fn simulate_case(line: &str, corners: Corners) -> Simulated {
+    let mut cornered = false;
     let result = match Node::read(line) {
         Ok(case) => {
             let name = case.get("name").map(Node::to_value).unwrap_or_default();
-            match run(line, &case) {
+            match run(line, &case, corners, &mut cornered) {
                 Ok((initial, steps)) => serde_json::to_string(&Seen { name, initial, steps }),
                 Err(error) => serde_json::to_string(&Failed { name, error }),
             }
@@ -33,14 +50,14 @@ pub fn simulate_line(line: &str) -> String {
             let pointer = unreadable.pointer;
             let pointer = pointer.strip_prefix("/template").unwrap_or(&pointer).to_owned();
             let message = unreadable.error.to_string();
-            serde_json::to_string(&Failed {
-                name: name_in(line),
-                error: Fault { pointer, message },
-            })
+            let error = Fault { pointer, message };
+            serde_json::to_string(&Failed { name: name_in(line), error })
         }
     };
     // Nothing in a result can fail to be JSON; a line is given all the same.
-    result.unwrap_or_else(|_| r#"{"name":null,"error":{"pointer":"","message":""}}"#.to_owned())
+    let json = result
+        .unwrap_or_else(|_| r#"{"name":null,"error":{"pointer":"","message":""}}"#.to_owned());
+    Simulated { json, cornered }
 }
 
 #[derive(Serialize)]
@@ -68,7 +85,12 @@ struct Step {
     event: Option<(EventType, Value)>,
 }
 
-fn run(line: &str, case: &Node) -> Result<(Observation, Vec<Observation>), Fault> {
+fn run(
+    line: &str,
+    case: &Node,
+    corners: Corners,
+    cornered: &mut bool,
+) -> Result<(Observation, Vec<Observation>), Fault> {
     let Some(template) = case.get("template") else {
         return Err(fault("", "a case is an object with a `template`"));
     };
@@ -79,7 +101,7 @@ fn run(line: &str, case: &Node) -> Result<(Observation, Vec<Observation>), Fault
     })?;
     let steps = steps(case)?;
     let input = case.get("input").map(Node::to_value).unwrap_or_default();
-    let mut simulation = Simulation::start_with(&template, input, Corners::XState);
+    let mut simulation = Simulation::start_with(&template, input, corners);
     let initial = simulation.observe();
     let mut seen = Vec::with_capacity(steps.len());
     for (at, step) in steps.into_iter().enumerate() {
@@ -93,6 +115,7 @@ fn run(line: &str, case: &Node) -> Result<(Observation, Vec<Observation>), Fault
         }
         seen.push(simulation.observe());
     }
+    *cornered = simulation.cornered;
     Ok((initial, seen))
 }
 

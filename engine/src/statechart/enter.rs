@@ -191,9 +191,12 @@ impl<'t> Run<'t, '_> {
         let mut end: Option<EventView> = None;
         for index in &entry.states {
             let state = self.template.state(*index);
-            if !insert(active, *index) && self.corners == Corners::Pled {
+            if !insert(active, *index) {
                 // A history restores the source, which was not left: its work begins afresh (R11).
-                self.take_back(*index);
+                match self.corners {
+                    Corners::Pled => self.take_back(*index),
+                    Corners::XState => self.cornered = true,
+                }
             }
             self.run(*index, &state.entry, event);
             self.set_timers(*index, event);

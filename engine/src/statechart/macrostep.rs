@@ -97,7 +97,7 @@ pub fn exit<'t>(template: &'t Template, chart: &mut Chart, event: &EventView) ->
 /// its configuration is illegal from then on. Where the history restores the source itself, it sets
 /// the timers of that state a second time and loses hold of the first ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Corners {
+pub enum Corners {
     /// The parent is entered again; timers and invocations begin afresh.
     Pled,
     /// The same as XState, for comparing the two: see [`crate::simulate::simulate_line`].
@@ -110,6 +110,8 @@ pub(super) struct Run<'t, 'c> {
     /// The configuration before the microstep; context and history as they are.
     pub(super) chart: &'c mut Chart,
     pub(super) corners: Corners,
+    /// Whether XState's way was gone where it is another.
+    pub(super) cornered: bool,
     pub(super) budget: Budget,
     pub(super) internal: VecDeque<EventView>,
     pub(super) commands: Vec<Command<'t>>,
@@ -142,6 +144,7 @@ impl<'t, 'c> Run<'t, 'c> {
             template,
             chart,
             corners,
+            cornered: false,
             budget: Budget { steps: template.limits.logic_steps, bytes: PRODUCED_BYTES_MAX },
             internal: VecDeque::new(),
             commands: Vec::new(),
@@ -226,6 +229,7 @@ impl<'t, 'c> Run<'t, 'c> {
             transitions: self.taken,
             unhandled_errors: self.unhandled_errors,
             completed: self.completed,
+            cornered: self.cornered,
         }
     }
 

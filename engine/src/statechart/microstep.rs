@@ -21,7 +21,8 @@ impl<'t> Run<'t, '_> {
         let mut active = self.leave(selected, event);
         self.transition_actions(selected, event);
         if self.corners == Corners::XState {
-            domains = self.domains(selected);
+            let before = std::mem::replace(&mut domains, self.domains(selected));
+            self.cornered |= before != domains;
         }
         let entry = self.entry_set(selected, &domains);
         self.enter(&entry, &mut active, event);

@@ -26,8 +26,8 @@ use crate::value::{Object, Value};
 
 pub use compensation::compensation;
 pub use configuration::{IllegalState, chart_from, leaves, store};
-pub(crate) use macrostep::{Corners, macrostep_with, start_with};
-pub use macrostep::{exit, macrostep, start};
+pub use macrostep::{Corners, exit, macrostep, start};
+pub(crate) use macrostep::{macrostep_with, start_with};
 
 /// What the algorithm reads and changes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,6 +58,8 @@ pub struct Macrostep<'t> {
     pub unhandled_errors: Vec<EventView>,
     /// Set when a final child of the root was entered: the execution is done, with this output.
     pub completed: Option<Value>,
+    /// Whether it met one of the [`Corners`], where that was not the engine's way.
+    pub(crate) cornered: bool,
 }
 
 /// One thing that a macrostep wants done.
