@@ -75,6 +75,10 @@ pub(crate) enum Command {
     List(List),
     /// Do every step of an execution again from its recorded causes.
     Replay(Replay),
+    /// Try a template by hand on a virtual clock, without a server.
+    Simulate(Simulate),
+    /// Run scenario files (*.test.yaml) on a virtual clock, without a server.
+    Test(Test),
     /// Measure, with servers and processes of its own.
     #[command(subcommand)]
     Bench(Bench),
@@ -252,6 +256,53 @@ pub(crate) struct Replay {
     /// Replay against this template file instead of the registered version.
     #[arg(long)]
     pub(crate) template: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// The template's JSON file.
+    #[arg(required_unless_present = "jsonl")]
+    pub(crate) file: Option<PathBuf>,
+    /// The start's input, JSON.
+    #[arg(long, default_value = "null")]
+    pub(crate) input: String,
+    /// Take these steps first, one a line: `{"after_ms":n,"event":{"name":…,"data":…}}`.
+    #[arg(long)]
+    pub(crate) steps: Option<PathBuf>,
+    /// Read cases from standard input, one a line, and write one result a line.
+    #[arg(long, conflicts_with_all = ["file", "input", "steps"])]
+    pub(crate) jsonl: bool,
+    /// With --jsonl: whose way is gone in the two corners where XState contradicts the engine.
+    #[arg(long, value_enum, default_value_t = Corners::Xstate, requires = "jsonl")]
+    pub(crate) corners: Corners,
+}
+
+/// Whose way is gone where XState 5 contradicts the engine (docs/templates.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Corners {
+    /// XState's, to compare implementations.
+    Xstate,
+    /// The engine's.
+    Pled,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// Scenario files, or folders to look for *.test.yaml in [default: this folder].
+    pub(crate) paths: Vec<PathBuf>,
+    /// Run only scenarios whose name contains this.
+    #[arg(long)]
+    pub(crate) filter: Option<String>,
+    /// Whether to report which states and transitions no scenario used.
+    #[arg(long, num_args = 0..=1, default_value_t = true, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    pub(crate) coverage: bool,
+    /// Fail if less than this percentage of the states and transitions of a template was used.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) min_coverage: Option<u8>,
+    /// Write the results as JUnit XML.
+    #[arg(long)]
+    pub(crate) junit: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Subcommand)]

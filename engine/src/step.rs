@@ -87,6 +87,7 @@ pub struct Draft {
     /// Without state; `state_hash`, `base`, `hash`, `worker` and `epoch` are set by the sealing.
     entry: JournalEntry,
     after: Execution,
+    transitions: Vec<u32>,
 }
 
 /// Who writes an entry.
@@ -120,6 +121,12 @@ impl Draft {
     #[must_use]
     pub fn after(&self) -> &Execution {
         &self.after
+    }
+
+    /// The numbers of the template's transitions that the step took, in order: for coverage.
+    #[must_use]
+    pub fn transitions(&self) -> &[u32] {
+        &self.transitions
     }
 
     /// As [`Self::after`].
@@ -159,7 +166,7 @@ impl Draft {
     }
 
     fn seal_with(self, state: &[u8], writer: &Writer, base: Option<u64>) -> Sealed {
-        let Self { mut entry, mut after } = self;
+        let Self { mut entry, mut after, transitions: _ } = self;
         entry.state_hash = Hash::of(state);
         entry.base = base;
         entry.worker = writer.worker.clone();

@@ -4,7 +4,9 @@ pub(crate) mod execution;
 pub(crate) mod init;
 pub(crate) mod replay;
 pub(crate) mod send;
+pub(crate) mod simulate;
 pub(crate) mod template;
+pub(crate) mod test;
 
 use anyhow::Context;
 use pled_streams::{ConnectOptions, Nats};

@@ -195,7 +195,9 @@ impl<'t> Run<'t, '_> {
                 // A history restores the source, which was not left: its work begins afresh (R11).
                 match self.corners {
                     Corners::Pled => self.take_back(*index),
-                    Corners::XState => self.cornered = true,
+                    Corners::XState => {
+                        self.cornered |= !state.after.is_empty() || !state.invoke.is_empty();
+                    }
                 }
             }
             self.run(*index, &state.entry, event);

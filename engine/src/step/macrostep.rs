@@ -57,8 +57,16 @@ impl<'t> Run<'t> {
         view: &EventView,
         place: Option<Token>,
     ) -> Taken {
-        let Macrostep { commands, microsteps, handled, unhandled_errors, completed, .. } =
-            macrostep;
+        let Macrostep {
+            commands,
+            microsteps,
+            handled,
+            transitions,
+            unhandled_errors,
+            completed,
+            ..
+        } = macrostep;
+        self.taken.extend(transitions);
         if microsteps > 0 {
             self.record(view, microsteps);
         }

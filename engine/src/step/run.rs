@@ -29,6 +29,8 @@ pub(super) struct Run<'t> {
     pub(super) state: State,
     causes: Vec<Cause>,
     pub(super) transitions: Vec<Transition>,
+    /// The numbers of the template's transitions that were taken.
+    pub(super) taken: Vec<u32>,
     effects: Vec<Effect>,
     pub(super) log: Vec<Value>,
     /// Sends to oneself that are yet to be taken.
@@ -71,6 +73,7 @@ impl<'t> Run<'t> {
             state: before.state.clone(),
             causes: Vec::new(),
             transitions: Vec::new(),
+            taken: Vec::new(),
             effects: Vec::new(),
             log: Vec::new(),
             own: VecDeque::new(),
@@ -205,7 +208,7 @@ impl<'t> Run<'t> {
             status: self.status,
             state: self.state,
         };
-        Some(Draft { entry, after })
+        Some(Draft { entry, after, transitions: self.taken })
     }
 
     /// Gives the incidents that arose at no effect the places behind the effects.

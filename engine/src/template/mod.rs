@@ -14,7 +14,7 @@ mod reader;
 mod root;
 mod rules;
 mod state;
-pub(crate) mod suggest;
+pub mod suggest;
 mod transition;
 
 use std::collections::{BTreeMap, BTreeSet};

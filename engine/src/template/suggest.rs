@@ -5,10 +5,8 @@ const LENGTH_MAX: usize = 64;
 
 /// The candidate that is nearest to `text`, if one is near enough to be meant; of equally near
 /// ones the first.
-pub(crate) fn closest<'a>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+#[must_use]
+pub fn closest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if text.len() > LENGTH_MAX {
         return None;
     }
