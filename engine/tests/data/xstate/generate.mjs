@@ -435,7 +435,8 @@ function run(seed) {
     if (r.chance(0.4)) time.advance((step.after_ms = 5 * r.below(8)));
     if (actor.getSnapshot().status === 'active' && (!step.after_ms || r.chance(0.5))) {
       const running = active();
-      if (running.length > 0 && r.chance(0.4)) {
+      // In a step of its own, so that it is known which start of the invocation it ends.
+      if (running.length > 0 && !step.after_ms && r.chance(0.5)) {
         const child = r.pick(running);
         const ok = r.chance(0.6);
         const data = ok ? { k: r.below(4) } : { code: 'broken', k: r.below(4) };
