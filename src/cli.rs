@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Ledger,
     /// Run all roles in one process.
     All(All),
+    /// Find mistakes in templates before they are registered.
+    Check(Check),
     /// Register and read templates.
     #[command(subcommand)]
     Template(Template),
@@ -170,6 +172,27 @@ pub(crate) struct All {
     pub(crate) worker: Worker,
     #[command(flatten)]
     pub(crate) gateway: Gateway,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 clean, 1 errors (with --deny-warnings also warnings), 2 the \
+    command line is wrong or a file could not be read.")]
+pub(crate) struct Check {
+    /// Templates, folders of templates, or `-` for standard input.
+    #[arg(required_unless_present = "explain")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Fail also where there are only warnings.
+    #[arg(long)]
+    pub(crate) deny_warnings: bool,
+    /// How many configurations of each template the model check explores.
+    #[arg(long, default_value_t = pled_authoring::model::CONFIGURATIONS_DEFAULT)]
+    pub(crate) max_configurations: usize,
+    /// Leave the model check out.
+    #[arg(long)]
+    pub(crate) no_model: bool,
+    /// Tell what a code means.
+    #[arg(long, value_name = "CODE", conflicts_with = "files")]
+    pub(crate) explain: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -43,6 +43,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Gateway(options) => roles::run(&global, roles::Roles::gateway(options)).await,
         Command::Ledger => roles::run(&global, roles::Roles::ledger()).await,
         Command::All(options) => roles::run(&global, roles::Roles::all(options)).await,
+        Command::Check(options) => Ok(commands::check::run(&global, &options)),
         Command::Template(Template::Add { file }) => commands::template::add(&global, &file).await,
         Command::Template(Template::List) => commands::template::list(&global).await,
         Command::Template(Template::Show { template }) => {
@@ -74,6 +75,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         Command::Init(_)
         | Command::Dev(_)
         | Command::Demo(_)
+        | Command::Check(_)
         | Command::Template(_)
         | Command::Start(_)
         | Command::Send(_)

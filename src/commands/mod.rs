@@ -1,5 +1,6 @@
 //! Commands that a person types: each connects, does one thing and answers.
 
+pub(crate) mod check;
 pub(crate) mod execution;
 pub(crate) mod init;
 pub(crate) mod replay;

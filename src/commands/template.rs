@@ -6,14 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use pled_engine::id::TemplateSelector;
-use pled_engine::json::line_and_column;
-use pled_engine::template::InvalidTemplate;
 use pled_streams::templates::{self, RegisterError};
 use serde_json::json;
 
+use super::check::report_errors;
 use super::{answer, open};
 use crate::cli::Global;
-use crate::{say, say_error};
+use crate::say;
 
 pub(crate) async fn add(global: &Global, file: &Path) -> anyhow::Result<ExitCode> {
     let source = read(file)?;
@@ -21,7 +20,7 @@ pub(crate) async fn add(global: &Global, file: &Path) -> anyhow::Result<ExitCode
     let registered = match templates::register(&nats, &source).await {
         Ok(registered) => registered,
         Err(RegisterError::Invalid(invalid)) => {
-            report(file, &invalid);
+            report_errors(file, &invalid.source_text);
             return Ok(ExitCode::FAILURE);
         }
         Err(error) => return Err(error.into()),
@@ -75,23 +74,4 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
         return Ok(source);
     }
     std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
-}
-
-/// Prints the errors of a template with their places.
-pub(crate) fn report(file: &Path, invalid: &InvalidTemplate) {
-    for error in &invalid.errors {
-        let (line, column) = line_and_column(&invalid.source_text, error.span.start);
-        say_error(&format!("error[{}]: {}", error.code, error.message));
-        say_error(&format!("  --> {}:{line}:{column}  {}", file.display(), error.pointer));
-        if let Some(text) = invalid.source_text.lines().nth(line - 1) {
-            let text: String = text.chars().take(160).collect();
-            say_error(&format!("{line:>5} | {text}"));
-            say_error(&format!("      | {:>column$}", "^"));
-        }
-        if let Some(help) = &error.help {
-            say_error(&format!("      = {help}"));
-        }
-    }
-    let count = invalid.errors.len();
-    say_error(&format!("{count} error{} in {}", if count == 1 { "" } else { "s" }, file.display()));
 }

@@ -52,7 +52,7 @@ impl<'t> Run<'t, '_> {
         event: &EventView,
     ) -> bool {
         let Some(guard) = &branch.guard else { return true };
-        guard.holds(&scope(self.chart, event), &mut self.budget).unwrap_or_else(|error| {
+        self.holds(guard, event).unwrap_or_else(|error| {
             let place = format!("{}/params/branches/{at}/guard", action.pointer);
             self.report(event, place, &error);
             false

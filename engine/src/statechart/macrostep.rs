@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::conflict::Selected;
 use super::{Chart, Command, Loop, Macrostep};
-use crate::expression::{Budget, EvalError, EventView, Scope};
+use crate::expression::{Budget, EvalError, EventView, Expression, Scope};
 use crate::template::{StateIndex, Template};
 use crate::value::{Object, Value};
 
@@ -34,12 +34,7 @@ pub(crate) fn start_with<'t>(
     corners: Corners,
 ) -> Result<(Chart, Macrostep<'t>), Loop> {
     let mut chart = Chart { context: template.context.clone(), ..Chart::default() };
-    let mut run = Run::new(template, &mut chart, corners);
-    run.handled = true;
-    run.count()?;
-    run.initial_microstep(input);
-    run.settle(input)?;
-    let macrostep = run.finish();
+    let macrostep = Run::new(template, &mut chart, corners).start(input)?;
     Ok((chart, macrostep))
 }
 
@@ -64,21 +59,39 @@ pub(crate) fn macrostep_with<'t>(
     event: &EventView,
     corners: Corners,
 ) -> Result<Macrostep<'t>, Loop> {
-    let mut run = Run::new(template, chart, corners);
-    run.push_compensation(event);
-    let selected = run.select(event);
-    run.handled = !selected.is_empty();
-    let settled = run.count().and_then(|()| {
-        run.microstep(&selected, event);
-        run.settle(event)
-    });
-    match settled {
-        Ok(()) => Ok(run.finish()),
-        Err(bound) => {
-            run.roll_back();
-            Err(bound)
-        }
-    }
+    Run::new(template, chart, corners).take(event)
+}
+
+/// Says whether a guard holds, in the place of its evaluation.
+pub type Decide<'d> = &'d mut dyn FnMut(&Expression, &Scope<'_>) -> bool;
+
+/// As [`start()`], where `decide` says whether guards hold, those of `choose` included: for
+/// exploring what may happen rather than what does.
+///
+/// # Errors
+/// As [`start()`].
+pub fn start_deciding<'t>(
+    template: &'t Template,
+    input: &EventView,
+    decide: Decide<'_>,
+) -> Result<(Chart, Macrostep<'t>), Loop> {
+    let mut chart = Chart { context: template.context.clone(), ..Chart::default() };
+    let run = Run { decide: Some(decide), ..Run::new(template, &mut chart, Corners::Pled) };
+    let macrostep = run.start(input)?;
+    Ok((chart, macrostep))
+}
+
+/// As [`macrostep()`], where `decide` says whether guards hold, those of `choose` included.
+///
+/// # Errors
+/// As [`macrostep()`].
+pub fn macrostep_deciding<'t>(
+    template: &'t Template,
+    chart: &mut Chart,
+    event: &EventView,
+    decide: Decide<'_>,
+) -> Result<Macrostep<'t>, Loop> {
+    Run { decide: Some(decide), ..Run::new(template, chart, Corners::Pled) }.take(event)
 }
 
 /// Leaves all states for an end from outside: exit actions, then timers and invocations, innermost
@@ -112,6 +125,8 @@ pub(super) struct Run<'t, 'c> {
     pub(super) corners: Corners,
     /// Whether XState's way was gone where it is another.
     pub(super) cornered: bool,
+    /// Asked for guards instead of evaluating them.
+    pub(super) decide: Option<Decide<'c>>,
     pub(super) budget: Budget,
     pub(super) internal: VecDeque<EventView>,
     pub(super) commands: Vec<Command<'t>>,
@@ -145,6 +160,7 @@ impl<'t, 'c> Run<'t, 'c> {
             chart,
             corners,
             cornered: false,
+            decide: None,
             budget: Budget { steps: template.limits.logic_steps, bytes: PRODUCED_BYTES_MAX },
             internal: VecDeque::new(),
             commands: Vec::new(),
@@ -161,6 +177,44 @@ impl<'t, 'c> Run<'t, 'c> {
             counted: 0,
             exhausted: false,
             unhandled_errors: Vec::new(),
+        }
+    }
+
+    fn start(mut self, input: &EventView) -> Result<Macrostep<'t>, Loop> {
+        self.handled = true;
+        self.count()?;
+        self.initial_microstep(input);
+        self.settle(input)?;
+        Ok(self.finish())
+    }
+
+    fn take(mut self, event: &EventView) -> Result<Macrostep<'t>, Loop> {
+        self.push_compensation(event);
+        let selected = self.select(event);
+        self.handled = !selected.is_empty();
+        let settled = self.count().and_then(|()| {
+            self.microstep(&selected, event);
+            self.settle(event)
+        });
+        match settled {
+            Ok(()) => Ok(self.finish()),
+            Err(bound) => {
+                self.roll_back();
+                Err(bound)
+            }
+        }
+    }
+
+    /// Whether a guard holds. If it has no value, the error comes back.
+    pub(super) fn holds(
+        &mut self,
+        guard: &Expression,
+        event: &EventView,
+    ) -> Result<bool, EvalError> {
+        let scope = scope(self.chart, event);
+        match &mut self.decide {
+            None => guard.holds(&scope, &mut self.budget),
+            Some(decide) => Ok(decide(guard, &scope)),
         }
     }
 

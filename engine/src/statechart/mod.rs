@@ -26,7 +26,7 @@ use crate::value::{Object, Value};
 
 pub use compensation::compensation;
 pub use configuration::{IllegalState, chart_from, leaves, store};
-pub use macrostep::{Corners, exit, macrostep, start};
+pub use macrostep::{Corners, Decide, exit, macrostep, macrostep_deciding, start, start_deciding};
 pub(crate) use macrostep::{macrostep_with, start_with};
 
 /// What the algorithm reads and changes.

@@ -1,7 +1,7 @@
 //! Which transitions an event takes (R3), and which are taken without one (R4).
 
 use super::conflict::{Selected, remove_conflicts};
-use super::macrostep::{Corners, Run, scope};
+use super::macrostep::{Corners, Run};
 use crate::expression::EventView;
 use crate::template::{StateIndex, StateKind, Transition};
 
@@ -122,7 +122,7 @@ impl<'t> Run<'t, '_> {
     /// ever.
     fn guard_holds(&mut self, transition: &Transition, event: &EventView) -> bool {
         let Some(guard) = &transition.guard else { return true };
-        match guard.holds(&scope(self.chart, event), &mut self.budget) {
+        match self.holds(guard, event) {
             Ok(holds) => holds,
             Err(error) => {
                 if !self.failed_guards.contains(&transition.number) {

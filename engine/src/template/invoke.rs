@@ -192,14 +192,14 @@ impl Compiler<'_, '_> {
             return;
         }
         if let Some(node) = fields.get("timeout") {
+            let span = &node.get("heartbeat_ms").unwrap_or(node).span;
+            let message = format!("the queue `{name}` has a heartbeat of {other} ms elsewhere");
+            let help = "a heartbeat belongs to the queue: give this one another `queue`, or the \
+                        same value";
             findings.at("timeout", |findings| {
-                findings.error_with_help(
-                    code::HEARTBEAT,
-                    &node.get("heartbeat_ms").unwrap_or(node).span,
-                    format!("the queue `{name}` has a heartbeat of {other} ms elsewhere"),
-                    "a heartbeat belongs to the queue: give this one another `queue`, or the same \
-                     value",
-                );
+                findings.at("heartbeat_ms", |findings| {
+                    findings.error_with_help(code::HEARTBEAT, span, message, help);
+                });
             });
         }
     }

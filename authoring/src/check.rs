@@ -1,1 +1,0 @@
-//! Findings about a template beyond its validity, and how they are shown.

@@ -1,1 +1,0 @@
-//! What an exploration of a template's configurations finds: deadlocks, livelocks, ends that cannot be reached.
