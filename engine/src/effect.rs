@@ -66,6 +66,9 @@ pub struct TaskEffect {
     /// The id of the invocation whose result is wanted; `None` for fire-and-forget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation: Option<Arc<str>>,
+    /// Which element of the invocation's `each` it is, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
     /// Which attempt, from 1.
     pub attempt: u32,
     /// The arguments.

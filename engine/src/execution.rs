@@ -1,6 +1,6 @@
 //! The state of one execution: the fold of its journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -110,6 +110,21 @@ pub struct State {
     /// Tasks that are outstanding, those that wait for a retry included.
     #[serde(default)]
     pub tasks: BTreeMap<Token, Task>,
+    /// Invocations with `each` that are outstanding, by their ids: what is not in `tasks` of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fan_outs: BTreeMap<Arc<str>, FanOut>,
+    /// What undoes the invocations that succeeded, in the order in which they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compensations: Vec<Compensation>,
+    /// The compensation that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensating: Option<Compensating>,
+    /// Tasks that were given up while a worker had them, and whose success is to be undone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub given_up: BTreeMap<Token, GivenUp>,
+    /// The status that it will have when its compensations have run: it takes no events any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Status>,
     /// The last message taken of each input stream.
     #[serde(default)]
     pub taken: Taken,
@@ -214,9 +229,17 @@ impl<'de> Deserialize<'de> for TakenId {
 pub struct Timer {
     /// When it is due.
     pub due: Millis,
+    /// How many timers without delay, each set by the one before, led to this one, itself included.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub chain: u32,
     /// What it is for.
     #[serde(flatten)]
     pub purpose: TimerPurpose,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What a timer is for.
@@ -273,6 +296,12 @@ pub struct Task {
     pub queue: Option<Arc<str>>,
     /// The invocation that waits for it; `None` for fire-and-forget.
     pub invocation: Option<Arc<str>>,
+    /// Which element of the invocation's `each` it is, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// The invocation that it undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensates: Option<Arc<str>>,
     /// The id of the state whose `invoke` or action started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Arc<str>>,
@@ -293,6 +322,52 @@ pub struct Task {
     /// Data for people.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub meta: Value,
+}
+
+/// An invocation with `each`: the elements that are not handed out yet, and the results so far.
+/// What is between stands in the tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FanOut {
+    /// How many elements there are.
+    pub count: u32,
+    /// The inputs of the last elements, which wait.
+    pub waiting: VecDeque<Value>,
+    /// Index and result of those that ended, in the order in which they did.
+    pub results: Vec<(u32, Value)>,
+}
+
+/// What undoes an invocation that succeeded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compensation {
+    /// The invocation.
+    pub invocation: Arc<str>,
+    /// The action's name.
+    pub action: Arc<str>,
+    /// The arguments.
+    pub input: Value,
+    /// Whether it is to be run, if it does not run already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub due: bool,
+}
+
+/// The compensation that runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compensating {
+    /// Its task.
+    pub task: Token,
+    /// Its place in [`State::compensations`].
+    pub at: usize,
+    /// Whether the template is told when all that are due have run.
+    pub announce: bool,
+}
+
+/// A task that was given up while a worker had it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// The invocation that it was for.
+    pub invocation: Arc<str>,
+    /// The attempt that was outstanding.
+    pub attempt: u32,
 }
 
 /// How a task is retried.

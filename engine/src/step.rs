@@ -2,6 +2,8 @@
 
 mod cause;
 mod command;
+mod compensation;
+mod each;
 mod judge;
 mod macrostep;
 mod run;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::cause::object;
 use super::judge::is_reserved;
 use super::run::{OwnSend, Run};
+use super::task::Purpose;
 use crate::effect::EffectKind;
 use crate::execution::TimerPurpose;
 use crate::id::{EventType, ExecutionId};
@@ -38,7 +39,7 @@ impl<'t> Run<'t> {
     fn command(&mut self, command: Command<'t>) {
         match command {
             Command::Task { state, action, params, options } => {
-                self.start_task(state, None, action, params, options);
+                self.start_task(state, Purpose::Nobody, action, params, options);
             }
             Command::InvokeStart { state, invoke, input } => self.invoke(state, invoke, input),
             Command::InvokeCancel { state: _, invoke } => self.cancel_invocation(&invoke.id),
@@ -58,24 +59,21 @@ impl<'t> Run<'t> {
                 let reason = format!("children are not supported yet: {id} was not stopped");
                 self.error_execution("stop", &reason);
             }
-            Command::CompensationPush { invoke, .. } => {
-                let reason =
-                    format!("compensations are not supported yet: that of {} is lost", invoke.id);
-                self.error_execution("compensate", &reason);
+            Command::CompensationPush { invoke, compensation: _, input } => {
+                self.push_compensation(invoke, input, false);
             }
-            Command::Compensate => {
-                self.error_execution("compensate", "compensations are not supported yet");
-            }
+            Command::Compensate => self.compensate(),
         }
     }
 
-    fn invoke(&mut self, state: StateIndex, invoke: &Invoke, input: Value) {
+    fn invoke(&mut self, state: StateIndex, invoke: &'t Invoke, input: Value) {
+        if invoke.each.is_some() {
+            return self.start_each(state, invoke, input.as_array().unwrap_or_default());
+        }
         match &invoke.source {
-            InvokeSource::Action(_) if invoke.each.is_some() => {
-                self.error_invoke(&invoke.id, "each is not supported yet", Some(state));
-            }
             InvokeSource::Action(action) => {
-                self.start_task(state, Some(&invoke.id), action, input, &invoke.options);
+                let purpose = Purpose::Invocation(&invoke.id);
+                self.start_task(state, purpose, action, input, &invoke.options);
             }
             InvokeSource::Template(template) => {
                 let message = format!("children are not supported yet: {template} was not started");
@@ -132,13 +130,14 @@ impl<'t> Run<'t> {
     }
 
     fn send_to_oneself(&mut self, event: EventType, data: Value, while_active: Option<StateIndex>) {
-        if self.has_ended() {
+        if self.is_closed() {
             return;
         }
         let send =
             EffectKind::Send { to: self.id().clone(), event: event.clone(), data: data.clone() };
         let token = self.effect(send);
-        self.own.push_back(OwnSend { token, event_type: event, data, while_active });
+        let chain = self.chain;
+        self.own.push_back(OwnSend { token, event_type: event, data, while_active, chain });
     }
 
     fn cancel_send(&mut self, meant: &str) {
@@ -158,22 +157,33 @@ impl<'t> Run<'t> {
             ("message", reason.into()),
             ("where", place.into()),
         ]);
-        self.error("error.execution", data, None);
+        self.tell_oneself("error.execution", data, None);
     }
 
     /// Says to the template that an invocation or a child failed at once.
-    fn error_invoke(&mut self, id: &str, message: &str, while_active: Option<StateIndex>) {
+    pub(super) fn error_invoke(
+        &mut self,
+        id: &str,
+        message: &str,
+        while_active: Option<StateIndex>,
+    ) {
         let data = object([
             ("attempts", 0_u32.into()),
             ("code", "unsupported".into()),
             ("details", Value::Null),
             ("message", message.into()),
         ]);
-        self.error(&format!("error.invoke.{id}"), data, while_active);
+        self.tell_oneself(&format!("error.invoke.{id}"), data, while_active);
     }
 
-    fn error(&mut self, event: &str, data: Value, while_active: Option<StateIndex>) {
-        // An id may be too long for an event's type; the failure is told all the same.
+    /// Gives the template an event of the engine's in this step, behind what was sent before.
+    pub(super) fn tell_oneself(
+        &mut self,
+        event: &str,
+        data: Value,
+        while_active: Option<StateIndex>,
+    ) {
+        // An id may be too long for an event's type; a person is told all the same.
         let event = event.parse().or_else(|_| "error.execution".parse());
         if let Ok(event) = event {
             self.send_to_oneself(event, data, while_active);

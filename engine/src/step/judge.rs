@@ -20,6 +20,8 @@ pub(super) enum Taking<'m> {
     Cancel { view: EventView },
     /// The execution is to end at once.
     Terminate,
+    /// It changes nothing.
+    Nothing,
     /// It cannot be taken, for this reason; the answer stands in the entry.
     Rejected { reason: String },
     /// A worker picked up the attempt that this timer waits for.
@@ -28,6 +30,10 @@ pub(super) enum Taking<'m> {
     Succeeded { task: Token, data: &'m Value },
     /// The attempt failed.
     Failed { task: Token, failure: &'m Failure },
+    /// A task that was given up succeeded.
+    SucceededLate { task: Token, data: &'m Value },
+    /// A task that was given up failed.
+    FailedLate { task: Token },
     /// The timer came due.
     Fired { timer: Token },
 }
@@ -153,6 +159,8 @@ impl Run<'_> {
         }
         let view = || self.view_of_event(event, message);
         Ok(match name {
+            "pled.cancel" if self.is_closed() => Taking::Nothing,
+            _ if self.is_closed() && name != "pled.terminate" => return Err(Verdict::Closed),
             "pled.cancel" => Taking::Cancel { view: view() },
             "pled.terminate" => Taking::Terminate,
             "pled.pause" | "pled.resume" | "pled.migrate" => {
@@ -166,7 +174,7 @@ impl Run<'_> {
     }
 
     fn judge_send<'m>(&self, send: &Send, message: &Message) -> Result<Taking<'m>, Verdict> {
-        if self.has_ended() {
+        if self.is_closed() {
             return Err(Verdict::Stale);
         }
         let name = send.event_type.as_str();
@@ -181,7 +189,7 @@ impl Run<'_> {
             return Err(Verdict::Newer);
         }
         let state = &self.state;
-        let Some(task) = state.tasks.get(&result.task) else { return Err(Verdict::Stale) };
+        let Some(task) = state.tasks.get(&result.task) else { return self.judge_late(result) };
         if result.attempt < task.attempt {
             return Err(Verdict::Stale);
         }
@@ -196,6 +204,19 @@ impl Run<'_> {
                 Some(timer) => Ok(Taking::Started { timer }),
                 None => Err(Verdict::Stale),
             },
+        }
+    }
+
+    fn judge_late<'m>(&self, result: &'m TaskResult) -> Result<Taking<'m>, Verdict> {
+        let given_up = self.state.given_up.get(&result.task);
+        if given_up.is_none_or(|given_up| given_up.attempt != result.attempt) {
+            return Err(Verdict::Stale);
+        }
+        let task = result.task;
+        match &result.outcome {
+            TaskOutcome::Ok(data) => Ok(Taking::SucceededLate { task, data }),
+            TaskOutcome::Failed(_) => Ok(Taking::FailedLate { task }),
+            TaskOutcome::Started => Err(Verdict::Stale),
         }
     }
 

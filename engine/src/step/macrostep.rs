@@ -47,7 +47,25 @@ impl<'t> Run<'t> {
     pub(super) fn macrostep(&mut self, view: &EventView, place: Option<Token>) -> Taken {
         match statechart::macrostep(self.template, &mut self.chart, view) {
             Ok(macrostep) => self.follow(macrostep, view, place),
-            Err(error) => self.fail_in_loop(&error),
+            Err(error) => {
+                self.keep_compensation(view);
+                self.fail_in_loop(&error)
+            }
+        }
+    }
+
+    /// Gives the template an event of the engine's own. That is never ignored, even if no
+    /// transition waits for it; where none can, an error is for a person.
+    pub(super) fn tell(&mut self, view: &EventView, place: Option<Token>) -> Taken {
+        if self.is_closed() {
+            if view.event_type.starts_with("error.") {
+                self.unhandled(view, place);
+            }
+            return (Outcome::Applied, None);
+        }
+        match self.macrostep(view, place) {
+            (Outcome::Ignored, _) => (Outcome::Applied, None),
+            taken => taken,
         }
     }
 
@@ -94,7 +112,7 @@ impl<'t> Run<'t> {
     /// Nothing selected an `error.*`: a person is asked, or the execution fails (R14).
     pub(super) fn unhandled(&mut self, view: &EventView, place: Option<Token>) {
         let failure = failure_of(view);
-        if self.template.on_error == OnError::Fail && !self.has_ended() {
+        if self.template.on_error == OnError::Fail && !self.is_closed() {
             self.fail(&view.event_type, failure.message.clone());
             return;
         }
@@ -126,7 +144,7 @@ impl<'t> Run<'t> {
         let macrostep = statechart::exit(self.template, &mut self.chart, view);
         self.record(view, macrostep.microsteps);
         self.carry_out(macrostep.commands, true);
-        self.end(Status::Cancelled);
+        self.compensate_and_end(Status::Cancelled);
         (Outcome::Applied, None)
     }
 
@@ -147,9 +165,14 @@ impl<'t> Run<'t> {
         (Outcome::Rejected, Some(message))
     }
 
-    /// Takes back all that is pending, but for committed fire-and-forget work.
-    fn end(&mut self, status: Status) {
+    /// Takes back all that is pending, but for committed fire-and-forget work and compensations.
+    pub(super) fn end(&mut self, status: Status) {
         self.status = status;
+        self.take_back_pending();
+        self.settle_compensations(status);
+    }
+
+    pub(super) fn take_back_pending(&mut self) {
         self.drop_own_sends();
         self.cancel_invocations();
         self.cancel_timers_but_of_tasks();

@@ -23,6 +23,8 @@ pub(super) struct Run<'t> {
     pub(super) at: Millis,
     pub(super) status: Status,
     pub(super) chart: Chart,
+    /// How many timers without delay led, one from the other, to what is being taken (R9).
+    pub(super) chain: u32,
     /// The ids of the active leaf states.
     pub(super) leaves: Vec<Arc<str>>,
     /// All but configuration, context and history, which `chart` has until the end.
@@ -46,6 +48,8 @@ pub(super) struct OwnSend {
     pub(super) data: Value,
     /// It is dropped once this state was left.
     pub(super) while_active: Option<StateIndex>,
+    /// [`Run::chain`] of what sent it.
+    pub(super) chain: u32,
 }
 
 /// How a message was taken: the outcome, and why it was rejected.
@@ -69,6 +73,7 @@ impl<'t> Run<'t> {
             at: before.at,
             status: before.status,
             chart,
+            chain: 0,
             leaves: before.state.configuration.clone(),
             state: before.state.clone(),
             causes: Vec::new(),
@@ -88,15 +93,19 @@ impl<'t> Run<'t> {
             Err(verdict) => return verdict,
         };
         self.at = self.time_of(message);
+        self.chain = 0;
         let (outcome, error) = match taking {
             Taking::Start { event } => self.start(event, message),
             Taking::Event { view } => self.macrostep(&view, None),
             Taking::Cancel { view } => self.cancel(&view),
             Taking::Terminate => self.terminate(),
+            Taking::Nothing => (Outcome::Ignored, None),
             Taking::Rejected { reason } => (Outcome::Rejected, Some(reason)),
             Taking::Started { timer } => self.picked_up(timer),
             Taking::Succeeded { task, data } => self.task_succeeded(task, data),
             Taking::Failed { task, failure } => self.attempt_failed(task, failure),
+            Taking::SucceededLate { task, data } => self.succeeded_late(task, data),
+            Taking::FailedLate { task } => self.failed_late(task),
             Taking::Fired { timer } => self.timer_fired(timer),
         };
         self.remember(message, outcome);
@@ -155,7 +164,8 @@ impl<'t> Run<'t> {
     }
 
     fn take_own_send(&mut self, own: OwnSend) {
-        let OwnSend { token, event_type, data, while_active: _ } = own;
+        let OwnSend { token, event_type, data, while_active: _, chain } = own;
+        self.chain = chain;
         let send = Send { sender: self.id().clone(), token, event_type, data };
         let view = self.view_of_send(&send, self.at);
         let (outcome, error) = self.macrostep(&view, Some(token));
@@ -241,6 +251,11 @@ impl<'t> Run<'t> {
 
     pub(super) fn has_ended(&self) -> bool {
         self.status.is_terminal()
+    }
+
+    /// Whether it takes no events any more: it has ended, or only undoes what it did.
+    pub(super) fn is_closed(&self) -> bool {
+        self.has_ended() || self.state.ending.is_some()
     }
 
     /// The time of a message as logic sees it, which never goes back (R15).

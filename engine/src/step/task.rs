@@ -11,23 +11,44 @@ use crate::id::{Hash, Token};
 use crate::json::INTEGER_MAX;
 use crate::message::{Failure, Millis};
 use crate::template::{StateIndex, TaskOptions};
-use crate::value::Value;
+use crate::value::{Object, Value};
+
+/// For whom a task is.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    /// It is fire-and-forget.
+    Nobody,
+    /// An invocation waits for it.
+    Invocation(&'a Arc<str>),
+    /// An invocation waits for it and others, of which it is the one with this index.
+    Element(&'a Arc<str>, u32),
+    /// It undoes an invocation.
+    Compensation(&'a Arc<str>),
+}
 
 impl Run<'_> {
     /// Hands out the first attempt of a task.
     pub(super) fn start_task(
         &mut self,
         state: StateIndex,
-        invocation: Option<&Arc<str>>,
+        purpose: Purpose<'_>,
         action: &Arc<str>,
         input: Value,
         options: &TaskOptions,
-    ) {
+    ) -> Token {
+        let (invocation, index, compensates) = match purpose {
+            Purpose::Nobody => (None, None, None),
+            Purpose::Invocation(id) => (Some(id), None, None),
+            Purpose::Element(id, index) => (Some(id), Some(index), None),
+            Purpose::Compensation(id) => (None, None, Some(id)),
+        };
         let deadline = options.timeout.schedule_to_close_ms.map(|ms| self.after(ms));
         let task = Task {
             action: action.clone(),
             queue: options.queue.clone().filter(|queue| queue != action),
             invocation: invocation.cloned(),
+            index,
+            compensates: compensates.cloned(),
             state: Some(self.template.state(state).id.clone()),
             attempt: 1,
             not_before: None,
@@ -42,6 +63,7 @@ impl Run<'_> {
             self.set_timer(due, TimerPurpose::Close { task: token });
         }
         self.state.tasks.insert(token, task);
+        token
     }
 
     /// Hands out the attempt that `task` names; the first has no token yet and gets it here.
@@ -53,6 +75,7 @@ impl Run<'_> {
             action: task.action.clone(),
             queue: task.queue.clone().unwrap_or_else(|| task.action.clone()),
             invocation: task.invocation.clone(),
+            index: task.index,
             attempt: task.attempt,
             input: task.input.clone(),
             timeout: task.timeout,
@@ -80,12 +103,14 @@ impl Run<'_> {
 
     pub(super) fn task_succeeded(&mut self, token: Token, data: &Value) -> Taken {
         let Some(task) = self.finish_task(token) else { return (Outcome::Applied, None) };
-        match task.invocation {
-            Some(id) => {
+        match (task.invocation, task.index) {
+            (Some(id), Some(index)) => self.element_ended(&id, index, data.clone()),
+            (Some(id), None) => {
                 let view = self.view(format!("done.invoke.{id}").into(), data.clone());
-                applied(self.macrostep(&view, None))
+                self.tell(&view, None)
             }
-            None => (Outcome::Applied, None),
+            (None, _) if task.compensates.is_some() => self.compensated(),
+            (None, _) => (Outcome::Applied, None),
         }
     }
 
@@ -138,22 +163,25 @@ impl Run<'_> {
     /// The task has failed for good.
     fn task_failed(&mut self, token: Token, failure: &Failure, attempts: u32) -> Taken {
         let Some(task) = self.finish_task(token) else { return (Outcome::Applied, None) };
-        let event = match &task.invocation {
-            Some(id) => format!("error.invoke.{id}"),
-            None => format!("error.action.{}", task.action),
-        };
-        let data = object([
+        let mut error = Object::from_iter([
             ("attempts", attempts.into()),
             ("code", failure.code.clone().into()),
             ("details", failure.details.clone()),
             ("message", failure.message.as_str().into()),
         ]);
-        let view = self.view(event.into(), data);
-        if self.has_ended() {
-            self.unhandled(&view, Some(token));
-            return (Outcome::Applied, None);
-        }
-        applied(self.macrostep(&view, Some(token)))
+        let event = match (&task.invocation, task.index, task.compensates) {
+            (Some(id), Some(index), _) => {
+                return self.element_failed(id, index, error.into(), token);
+            }
+            (Some(id), None, _) => format!("error.invoke.{id}"),
+            (None, _, Some(undone)) => {
+                error.insert("invocation", undone.into());
+                return self.compensation_failed(error.into(), token);
+            }
+            (None, _, None) => format!("error.action.{}", task.action),
+        };
+        let view = self.view(event.into(), error.into());
+        self.tell(&view, Some(token))
     }
 
     /// Takes the task out of the state, and back what still runs for it.
@@ -172,28 +200,40 @@ impl Run<'_> {
         }
     }
 
-    fn cancel_task(&mut self, token: Token) {
-        self.cancel_attempt(token);
-        self.finish_task(token);
+    /// Gives up the tasks that are meant: their workers are told, their timers taken back. Says
+    /// whether there was one.
+    pub(super) fn cancel_tasks(&mut self, is_meant: impl Fn(&Task) -> bool) -> bool {
+        let tasks = self.state.tasks.iter().filter(|(_, task)| is_meant(task));
+        let meant: Vec<Token> = tasks.map(|(token, _)| *token).collect();
+        for token in &meant {
+            self.cancel_attempt(*token);
+            self.give_up(*token);
+        }
+        if meant.is_empty() {
+            return false;
+        }
+        self.cancel_timers(|_, purpose| {
+            task_of(purpose).is_some_and(|task| meant.binary_search(&task).is_ok())
+        });
+        for token in &meant {
+            self.state.tasks.remove(token);
+        }
+        true
     }
 
     /// Ends the invocation `id`, if it is outstanding, and the incident that it may have left.
     pub(super) fn cancel_invocation(&mut self, id: &str) {
-        let mut tasks = self.state.tasks.iter();
-        let found = tasks.find(|(_, task)| task.invocation.as_deref() == Some(id));
-        if let Some(token) = found.map(|(token, _)| *token) {
-            self.cancel_task(token);
-        } else if !self.state.incidents.is_empty() {
+        self.state.fan_outs.remove(id);
+        let is_of_it = |task: &Task| task.invocation.as_deref() == Some(id);
+        if !self.cancel_tasks(is_of_it) && !self.state.incidents.is_empty() {
             let event = format!("error.invoke.{id}");
             self.state.incidents.retain(|_, incident| *incident.event != *event);
         }
     }
 
     pub(super) fn cancel_invocations(&mut self) {
-        let outstanding = self.state.tasks.iter().filter(|(_, task)| task.invocation.is_some());
-        for token in outstanding.map(|(token, _)| *token).collect::<Vec<_>>() {
-            self.cancel_task(token);
-        }
+        self.state.fan_outs.clear();
+        self.cancel_tasks(|task| task.invocation.is_some());
     }
 
     pub(super) fn cancel_timers_but_of_tasks(&mut self) {
@@ -212,8 +252,10 @@ impl Run<'_> {
 
     pub(super) fn set_timer(&mut self, due: Millis, purpose: TimerPurpose) {
         let timer = self.next_token();
+        // Attempts are bounded by themselves.
+        let chain = if due == self.at && task_of(&purpose).is_none() { self.chain + 1 } else { 0 };
         self.effect(EffectKind::TimerSet { timer, due });
-        self.state.timers.insert(timer, Timer { due, purpose });
+        self.state.timers.insert(timer, Timer { due, chain, purpose });
     }
 
     /// The time `ms` from now.
@@ -225,6 +267,11 @@ impl Run<'_> {
         let Some(timer) = self.state.timers.remove(&token) else {
             return (Outcome::Ignored, None);
         };
+        self.chain = timer.chain;
+        if timer.chain > self.template.limits.microsteps {
+            let reason = format!("more than {} timers without delay in a row", timer.chain - 1);
+            return self.fail("loop", reason);
+        }
         match timer.purpose {
             TimerPurpose::After { state, delay } => {
                 let view = self.view(format!("after.{delay}.{state}").into(), Value::Null);
@@ -243,6 +290,7 @@ impl Run<'_> {
             TimerPurpose::Close { task } => {
                 let attempts = self.attempts_made(task);
                 self.cancel_attempt(task);
+                self.give_up(task);
                 let failure = timed_out("the task did not end in its time");
                 self.task_failed(task, &failure, attempts)
             }
@@ -270,14 +318,6 @@ impl Run<'_> {
             Some(task) => task.attempt,
             None => 0,
         }
-    }
-}
-
-/// The end of a task is never ignored, even if no transition waits for it.
-fn applied(taken: Taken) -> Taken {
-    match taken {
-        (Outcome::Ignored, _) => (Outcome::Applied, None),
-        taken => taken,
     }
 }
 

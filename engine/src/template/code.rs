@@ -42,5 +42,11 @@ pub const HEARTBEAT: &str = "E020";
 pub const CONTEXT_SIZE: &str = "E021";
 /// Fields contradict each other.
 pub const CONTRADICTION: &str = "E022";
+/// What should be a JSON Schema is none, or is of a dialect or has a pattern that is not taken.
+pub const SCHEMA: &str = "E024";
+/// A schema refers to something that is not in it.
+pub const SCHEMA_REFERENCE: &str = "E025";
+/// A constant is nested deeper than a value may be.
+pub const VALUE_DEPTH: &str = "E026";
 /// An expression could not be compiled.
 pub const EXPRESSION: &str = "E023";

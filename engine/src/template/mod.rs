@@ -13,6 +13,7 @@ mod parse;
 mod reader;
 mod root;
 mod rules;
+mod schema;
 mod state;
 pub mod suggest;
 mod transition;
@@ -27,6 +28,7 @@ use crate::id::{EventType, Hash, TemplateName, TemplateRef};
 use crate::value::{Object, Value};
 
 pub use diagnostic::{Diagnostic, InvalidTemplate};
+pub use schema::SchemaViolation;
 
 /// The place of a state in document order (pre-order over `states` in source text order); 0 is the
 /// root.
@@ -64,6 +66,7 @@ pub struct Template {
     pub limits: Limits,
     /// Events that the template declares.
     pub events: BTreeMap<Arc<str>, EventDeclaration>,
+    schemas: schema::Schemas,
     transitions: u32,
     invocations: BTreeMap<Arc<str>, (StateIndex, usize)>,
     queues: Vec<Queue>,

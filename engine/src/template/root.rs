@@ -44,6 +44,7 @@ pub(super) fn template(source: &str, root: &Node, findings: &mut Findings) -> Op
     let limits = fields.read("limits", findings, limits).unwrap_or_default();
     let context = fields
         .read("context", findings, |node, findings| context(node, limits.context_bytes, findings));
+    let (events, schemas) = fields.read("events", findings, events).unwrap_or_default();
     let Compiler { delays, transitions, invocations, queues, children, .. } = compiler;
     Some(Template {
         name: name?,
@@ -57,7 +58,8 @@ pub(super) fn template(source: &str, root: &Node, findings: &mut Findings) -> Op
         output: fields.read("output", findings, |node, findings| mapping(node, CONTEXT, findings)),
         on_error: fields.read("on_error", findings, on_error).unwrap_or(OnError::Incident),
         limits,
-        events: fields.read("events", findings, events).unwrap_or_default(),
+        events,
+        schemas,
         transitions,
         invocations,
         queues: queues.into_values().collect(),
@@ -153,9 +155,12 @@ fn on_error(node: &Node, findings: &mut Findings) -> Option<OnError> {
     one_of(node, &[("incident", OnError::Incident), ("fail", OnError::Fail)], findings)
 }
 
-fn events(node: &Node, findings: &mut Findings) -> Option<BTreeMap<Arc<str>, EventDeclaration>> {
+fn events(
+    node: &Node,
+    findings: &mut Findings,
+) -> Option<(BTreeMap<Arc<str>, EventDeclaration>, Schemas)> {
     let fields = Fields::unchecked(node, "`events`", findings)?;
-    let mut events = BTreeMap::new();
+    let (mut events, mut schemas) = (BTreeMap::new(), BTreeMap::new());
     for Member { key, key_span, value } in fields.members() {
         let declaration = findings.at(key, |findings| {
             name::event_type(key, key_span, findings);
@@ -165,19 +170,29 @@ fn events(node: &Node, findings: &mut Findings) -> Option<BTreeMap<Arc<str>, Eve
                 &["schema", "description"],
                 findings,
             )?;
+            refuse_needless_schema(key, &fields, findings);
+            let schema = fields.read("schema", findings, schema).map(|(schema, compiled)| {
+                schemas.insert(key.clone(), compiled);
+                schema
+            });
             Some(EventDeclaration {
-                schema: fields.read("schema", findings, schema),
+                schema,
                 description: fields.read("description", findings, string),
             })
         });
         events.extend(declaration.map(|declaration| (key.clone(), declaration)));
     }
-    Some(events)
+    Some((events, schemas))
 }
 
-fn schema(node: &Node, findings: &mut Findings) -> Option<Value> {
-    if node.members().is_none() {
-        boolean(node, findings)?;
+/// What the engine itself makes is not checked, so a schema for it would be a promise not kept.
+fn refuse_needless_schema(event: &str, fields: &Fields<'_>, findings: &mut Findings) {
+    let Some(schema) = fields.get("schema") else { return };
+    if name::is_reserved(event) && event != "pled.init" {
+        let message = format!("the data of {event} is the engine's, so a schema has no effect");
+        let help = "schemas are for events from outside, sends and the input, `pled.init`";
+        findings.at("schema", |findings| {
+            findings.error_with_help(code::RESERVED_EVENT, &schema.span, message, help);
+        });
     }
-    Some(node.to_value())
 }

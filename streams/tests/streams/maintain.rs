@@ -94,6 +94,7 @@ async fn tasks_are_taken_away_when_all_queues_are_done_with_them() {
             action: queue.into(),
             queue: queue.into(),
             invocation: None,
+            index: None,
             attempt: 1,
             input: pled_engine::value::Value::Null,
             timeout: pled_engine::effect::Timeouts::default(),

@@ -30,6 +30,7 @@ fn message(id: &str, action: &str, input: &str, timeout: Timeouts) -> TaskMessag
             action: action.into(),
             queue: QUEUE.into(),
             invocation: None,
+            index: None,
             attempt: 1,
             input: json(input),
             timeout,
