@@ -9,8 +9,13 @@ use std::borrow::Cow;
 /// The largest integer that a JSON number carries exactly, 2^53 - 1 (RFC 7493 section 2.2).
 pub const INTEGER_MAX: i64 = (1 << 53) - 1;
 
-/// How deep arrays and objects may be nested.
+/// How deep arrays and objects of a document, as a template, may be nested.
 pub const DEPTH_MAX: usize = 128;
+
+/// How deep arrays and objects of what an execution holds may be nested: data from outside and what
+/// logic makes. A journal entry holds it some levels down, and must be readable for every JSON
+/// reader, of which many stop at 128.
+pub const VALUE_DEPTH_MAX: usize = 64;
 
 /// Why a text is not JSON that PLED accepts, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -228,8 +233,12 @@ impl<'a> Scanner<'a> {
 
     /// Takes a number.
     ///
+    /// An integer beyond ±[`INTEGER_MAX`] is refused in whatever notation, `1e20` as its digits: as
+    /// RFC 8785 writes both, they are the same text.
+    ///
     /// # Errors
-    /// If it is no JSON number, an integer beyond ±[`INTEGER_MAX`] or not finite.
+    /// If it is no JSON number, an integer beyond ±[`INTEGER_MAX`] that is less than 1e21, from
+    /// which on all numbers are written with an exponent, or not finite.
     pub fn number(&mut self) -> Result<Number, InvalidJson> {
         self.skip();
         let start = self.at;
@@ -274,13 +283,15 @@ impl<'a> Scanner<'a> {
                 Ok(int) if (-INTEGER_MAX..=INTEGER_MAX).contains(&int) => Ok(Number::Int(int)),
                 _ => {
                     self.at = start;
-                    Err(self.fail(
-                        "an integer beyond 2^53 - 1 is not exact in JSON: carry it as a string",
-                    ))
+                    Err(self.fail(LARGE_INTEGER))
                 }
             };
         }
         match text.parse::<f64>() {
+            Ok(float) if is_written_as_large_integer(float) => {
+                self.at = start;
+                Err(self.fail(LARGE_INTEGER))
+            }
             Ok(float) if float.is_finite() => Ok(Number::from_f64(float)),
             _ => {
                 self.at = start;
@@ -325,6 +336,14 @@ impl Number {
             Self::Float(float)
         }
     }
+}
+
+const LARGE_INTEGER: &str = "an integer beyond 2^53 - 1 is not exact in JSON: carry it as a string";
+
+/// Whether the canonical text of `float` is that of an integer beyond ±[`INTEGER_MAX`]. Beyond
+/// 2^53 every float is integral, and from 1e21 on ECMAScript writes an exponent.
+fn is_written_as_large_integer(float: f64) -> bool {
+    (9_007_199_254_740_992.0..1e21).contains(&float.abs())
 }
 
 /// Line and column of byte `offset` in `text`, both from 1, the column in characters.

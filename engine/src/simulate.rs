@@ -41,9 +41,12 @@ pub struct Simulation<'t> {
     own: VecDeque<EventView>,
     /// Ids of the invocations and children that are outstanding.
     outstanding: BTreeSet<Arc<str>>,
+    /// What undoes the invocations that succeeded, in the order in which they did.
     compensations: Vec<(&'t Invoke, &'t Compensation, Value)>,
-    /// Whether compensations run, so that their outcome may be injected.
-    compensating: bool,
+    /// How many of them, the first ones, run: their outcome may be injected.
+    compensating: Option<usize>,
+    /// Whether it is cancelled and only undoes what it did.
+    ending: bool,
     actions: Vec<(Arc<str>, Value)>,
     coverage: Coverage,
 }
@@ -128,7 +131,8 @@ impl<'t> Simulation<'t> {
             own: VecDeque::new(),
             outstanding: BTreeSet::new(),
             compensations: Vec::new(),
-            compensating: false,
+            compensating: None,
+            ending: false,
             actions: Vec::new(),
             coverage: Coverage::default(),
         };
@@ -167,7 +171,9 @@ impl<'t> Simulation<'t> {
     }
 
     /// Delivers an event, and what follows from it without waiting. A result of an invocation that
-    /// is not outstanding is ignored, as are events after the end.
+    /// is not outstanding is ignored, as are events after the end and, while a cancelled execution
+    /// undoes what it did, all but the outcome of that. The data of an `error.compensate` may name
+    /// the `invocation` whose compensation failed; else it is the first that was run.
     ///
     /// # Errors
     /// If only the engine makes such events and it is not one that stands for what the world does.
@@ -175,7 +181,8 @@ impl<'t> Simulation<'t> {
         let name = event.as_str();
         let expected = match outcome_of(name) {
             Some(id) => self.outstanding.contains(id),
-            None if matches!(name, "done.compensate" | "error.compensate") => self.compensating,
+            None if is_outcome_of_compensations(name) => self.compensating.is_some(),
+            _ if self.ending => false,
             None if name == "pled.cancel" || name.starts_with("error.action.") => true,
             None if event.is_reserved() => return Err(Reserved(event.clone())),
             None => true,
@@ -187,6 +194,13 @@ impl<'t> Simulation<'t> {
         if let Some(id) = outcome {
             self.outstanding.remove(id);
         }
+        if is_outcome_of_compensations(name) {
+            self.compensated(name, &data);
+            if self.ending {
+                self.end(Status::Cancelled);
+                return Ok(());
+            }
+        }
         let view = self.event(event.shared(), data);
         let handled = self.take(&view) || self.status != Status::Running;
         match outcome {
@@ -195,7 +209,6 @@ impl<'t> Simulation<'t> {
                 self.outstanding.insert(id.into());
             }
             Some(_) => {}
-            None if name.ends_with(".compensate") => self.compensating = false,
             None if name == "pled.cancel" && !handled => self.cancel(&view),
             None => {}
         }
@@ -339,37 +352,61 @@ impl<'t> Simulation<'t> {
         }
     }
 
-    /// Runs the compensations, the last first. Their outcome is injected; that of none is good.
+    /// Runs the compensations that do not run yet, the last first. Their outcome is injected; that
+    /// of none is good.
     fn compensate(&mut self) {
         if self.compensations.is_empty() {
             let event = self.event("done.compensate".into(), Value::Null);
             self.own.push_back(event);
             return;
         }
-        self.compensating = true;
-        for (invoke, compensation, input) in
-            std::mem::take(&mut self.compensations).into_iter().rev()
-        {
+        let running = self.compensating.replace(self.compensations.len()).unwrap_or(0);
+        for (invoke, compensation, input) in self.compensations[running..].iter().rev().cloned() {
             let source = compensation.action.clone().into();
             let id = invoke.id.clone().into();
-            self.show("compensate", [("id", id), ("input", input), ("src", source)]);
+            self.actions.push((
+                "compensate".into(),
+                Object::from_iter([("id", id), ("input", input), ("src", source)]).into(),
+            ));
         }
     }
 
-    /// A cancel that the template does not handle.
-    fn cancel(&mut self, event: &EventView) {
-        if !self.compensations.is_empty() {
-            self.compensate();
+    /// Takes those that have undone what they should off the stack: all, or those before the one
+    /// that failed, which stays with the rest.
+    fn compensated(&mut self, outcome: &str, data: &Value) {
+        let running = self.compensating.take().unwrap_or(0).min(self.compensations.len());
+        let mut kept = 0;
+        if outcome == "error.compensate" {
+            let failed = data.get("invocation").and_then(Value::as_str);
+            let mut those = self.compensations[..running].iter();
+            let named = those.rposition(|(invoke, ..)| Some(&*invoke.id) == failed);
+            kept = named.map_or(running, |at| at + 1);
         }
+        self.compensations.drain(kept..running);
+    }
+
+    /// A cancel that the template does not handle: all states are left, then what was done is
+    /// undone.
+    fn cancel(&mut self, event: &EventView) {
         let macrostep = statechart::exit(self.template, &mut self.chart, event);
         for command in macrostep.commands {
             self.carry_out(command);
         }
-        self.end(Status::Cancelled);
+        if self.compensations.is_empty() {
+            return self.end(Status::Cancelled);
+        }
+        self.compensate();
+        self.ending = true;
+        self.take_back_pending();
     }
 
     fn end(&mut self, status: Status) {
         self.status = status;
+        self.ending = false;
+        self.take_back_pending();
+    }
+
+    fn take_back_pending(&mut self) {
         self.timers.clear();
         self.handles.clear();
         self.own.clear();
@@ -413,6 +450,10 @@ impl<'t> Simulation<'t> {
     fn event(&self, event_type: Arc<str>, data: Value) -> EventView {
         EventView { event_type, data, id: None, source: None, time: self.now }
     }
+}
+
+fn is_outcome_of_compensations(event: &str) -> bool {
+    matches!(event, "done.compensate" | "error.compensate")
 }
 
 /// The id of the invocation or child whose outcome an event of that name is.

@@ -14,8 +14,9 @@ use crate::value::Value;
 pub(super) type Result<T> = std::result::Result<T, EvalError>;
 pub(super) type Evaluated<'a> = Result<Cow<'a, Value>>;
 
-/// How deep a value that logic makes may be nested, so that an entry around it can be read again.
-const VALUE_DEPTH_MAX: usize = 100;
+/// How deep a value may be nested while it is put together. What comes out in the end is held to
+/// [`crate::json::VALUE_DEPTH_MAX`].
+const PARTIAL_DEPTH_MAX: usize = 100;
 /// Bytes of text that are looked at in one step.
 const TEXT_PER_STEP: usize = 64;
 
@@ -143,8 +144,9 @@ impl<'b> Evaluator<'b> {
     /// Counts a value that becomes a part of a new one without having been put together for it,
     /// about as long as it is written.
     pub(super) fn weigh(&mut self, value: &Value, depth: usize) -> Result<()> {
-        if depth > VALUE_DEPTH_MAX {
-            let what = format!("a value that logic makes is nested {VALUE_DEPTH_MAX} deep at most");
+        if depth > PARTIAL_DEPTH_MAX {
+            let what =
+                format!("a value that logic makes is nested {PARTIAL_DEPTH_MAX} deep at most");
             return Err(EvalError::Type(what));
         }
         match value {

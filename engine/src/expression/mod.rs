@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::json::VALUE_DEPTH_MAX;
 use crate::message::Millis;
 use crate::template::StateIndex;
 use crate::template::diagnostic::Findings;
@@ -158,12 +159,17 @@ impl Mapping {
         self.0.as_literal()
     }
 
-    /// Its value.
+    /// Its value, which is nested no deeper than it could be taken from outside.
     ///
     /// # Errors
-    /// As [`Expression::evaluate`].
+    /// As [`Expression::evaluate`], and if it is nested deeper.
     pub fn evaluate(&self, scope: &Scope<'_>, budget: &mut Budget) -> Result<Value, EvalError> {
-        Evaluator::new(budget).eval(&self.0, Frame::Top(scope), 0).map(Cow::into_owned)
+        let value = Evaluator::new(budget).eval(&self.0, Frame::Top(scope), 0)?.into_owned();
+        if value.is_deeper_than(VALUE_DEPTH_MAX) {
+            let what = format!("a value that logic makes is nested {VALUE_DEPTH_MAX} deep at most");
+            return Err(EvalError::Type(what));
+        }
+        Ok(value)
     }
 }
 

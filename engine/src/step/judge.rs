@@ -78,8 +78,15 @@ impl Run<'_> {
                     return Err(Verdict::Poison(reason));
                 }
                 let name = event.event_type.as_str();
-                if name != "pled.init" && is_reserved(name) {
+                let is_init = name == "pled.init";
+                if !is_init && is_reserved(name) {
                     return Err(Verdict::Unknown);
+                }
+                // What does not fit starts nothing, so that a right start may follow.
+                let input = if is_init { &event.data } else { &Value::Null };
+                self.check("pled.init", input).map_err(Verdict::Poison)?;
+                if !is_init {
+                    self.check(name, &event.data).map_err(Verdict::Poison)?;
                 }
                 Ok(Taking::Start { event })
             }
@@ -169,7 +176,10 @@ impl Run<'_> {
             _ if is_reserved(name) => {
                 Taking::Rejected { reason: format!("{name} is a reserved type") }
             }
-            _ => Taking::Event { view: view() },
+            _ => match self.check(name, &event.data) {
+                Ok(()) => Taking::Event { view: view() },
+                Err(reason) => Taking::Rejected { reason },
+            },
         })
     }
 
@@ -181,7 +191,15 @@ impl Run<'_> {
         if is_reserved(name) {
             return Ok(Taking::Rejected { reason: format!("{name} is a reserved type") });
         }
+        if let Err(reason) = self.check(name, &send.data) {
+            return Ok(Taking::Rejected { reason });
+        }
         Ok(Taking::Event { view: self.view_of_send(send, message.time) })
+    }
+
+    /// Whether the template takes `data` with an event of this type; an error says why not.
+    pub(super) fn check(&self, event_type: &str, data: &Value) -> Result<(), String> {
+        self.template.check_data(event_type, data).map_err(|violation| violation.to_string())
     }
 
     fn judge_result<'m>(&self, result: &'m TaskResult) -> Result<Taking<'m>, Verdict> {

@@ -168,7 +168,7 @@ impl<'t> Run<'t> {
         self.chain = chain;
         let send = Send { sender: self.id().clone(), token, event_type, data };
         let view = self.view_of_send(&send, self.at);
-        let (outcome, error) = self.macrostep(&view, Some(token));
+        let (outcome, error) = self.take_checked(&view, Some(token));
         let message = Message {
             execution: self.id().clone(),
             source: Source::Own,
@@ -179,6 +179,14 @@ impl<'t> Run<'t> {
             body: Body::Send(send),
         };
         self.causes.push(Cause::of(&message, outcome, error));
+    }
+
+    /// Takes an event that the execution sent to itself, if its data fits.
+    pub(super) fn take_checked(&mut self, view: &EventView, place: Option<Token>) -> Taken {
+        match self.check(&view.event_type, &view.data) {
+            Ok(()) => self.macrostep(view, place),
+            Err(reason) => (Outcome::Rejected, Some(reason)),
+        }
     }
 
     /// The entry of all that was taken.

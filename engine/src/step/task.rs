@@ -284,7 +284,7 @@ impl Run<'_> {
             TimerPurpose::Send { id: _, to: None, event, data } => {
                 let mut view = self.view(event.shared(), data);
                 view.source = Some(self.id().as_str().into());
-                self.macrostep(&view, None)
+                self.take_checked(&view, None)
             }
             TimerPurpose::Retry { task } => self.retry(task),
             TimerPurpose::Close { task } => {

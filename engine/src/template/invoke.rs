@@ -14,7 +14,8 @@ use super::{
 use crate::effect::Timeouts;
 use crate::execution::Retry;
 use crate::expression::Roots;
-use crate::json::Number;
+use crate::json::{Number, VALUE_DEPTH_MAX};
+use crate::value::Value;
 
 const FIELDS: [&str; 11] = [
     "id",
@@ -142,7 +143,7 @@ impl Compiler<'_, '_> {
                 TaskOptions {
                     retry: fields.read("retry", findings, retry),
                     timeout: fields.read("timeout", findings, timeouts).unwrap_or_default(),
-                    meta: fields.get("meta").map(Node::to_value).unwrap_or_default(),
+                    meta: fields.read("meta", findings, meta).unwrap_or_default(),
                     ..TaskOptions::default()
                 }
             }
@@ -163,7 +164,7 @@ impl Compiler<'_, '_> {
                 .read("queue", findings, |node, findings| name::action(node, "queue", findings)),
             retry: own_retry.or_else(|| self.retry.clone()),
             timeout: fields.read("timeout", findings, timeouts).unwrap_or_default(),
-            meta: fields.get("meta").map(Node::to_value).unwrap_or_default(),
+            meta: fields.read("meta", findings, meta).unwrap_or_default(),
             id: if action_has_id(fields) { fields.read("id", findings, name::id) } else { None },
         };
         self.use_queue(action, &options, fields, findings);
@@ -245,6 +246,16 @@ fn each(node: &Node, findings: &mut Findings) -> Option<Each> {
         concurrency: concurrency.and_then(|int| u32::try_from(int).ok()),
         collect: collect.unwrap_or(false),
     })
+}
+
+/// Data that a task carries for people.
+fn meta(node: &Node, findings: &mut Findings) -> Option<Value> {
+    let value = node.to_value();
+    if value.is_deeper_than(VALUE_DEPTH_MAX) {
+        let message = format!("`meta` is nested deeper than {VALUE_DEPTH_MAX}");
+        findings.error(code::VALUE_DEPTH, &node.span, message);
+    }
+    Some(value)
 }
 
 /// Reads a `retry`. What it does not say has the built-in default.

@@ -7,10 +7,12 @@ use super::compile::{CONTEXT, Compiler, delay, mapping};
 use super::diagnostic::Findings;
 use super::document::{Member, Node};
 use super::outline::Outline;
-use super::reader::{Fields, boolean, cut, integer, one_of, string, wrong_kind};
+use super::reader::{Fields, cut, integer, one_of, string, wrong_kind};
+use super::schema::{Schemas, schema};
 use super::{Delay, EventDeclaration, Limits, OnError, Template, code, name};
 use crate::id::{Hash, TemplateName};
-use crate::value::{Object, Value};
+use crate::json::VALUE_DEPTH_MAX;
+use crate::value::Object;
 
 /// Fields that only the root has.
 pub(super) const ROOT_FIELDS: [&str; 10] = [
@@ -104,6 +106,10 @@ fn context(node: &Node, bytes_max: usize, findings: &mut Findings) -> Option<Obj
         return None;
     }
     let value = node.to_value();
+    if value.is_deeper_than(VALUE_DEPTH_MAX) {
+        let message = format!("the context is nested deeper than {VALUE_DEPTH_MAX}");
+        findings.error(code::VALUE_DEPTH, &node.span, message);
+    }
     let bytes = value.to_canonical().len();
     if bytes > bytes_max {
         let message =

@@ -5,6 +5,7 @@
 //! errors, too.
 
 use std::collections::BTreeMap;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use jsonschema::error::ValidationErrorKind;
@@ -20,7 +21,16 @@ use crate::value::Value;
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// Compiled schemas by event type.
-pub(super) type Schemas = BTreeMap<Arc<str>, Validator>;
+pub(super) type Schemas = BTreeMap<Arc<str>, Schema>;
+
+/// A compiled schema.
+#[derive(Debug)]
+pub(super) struct Schema(Validator);
+
+// What a validator remembers between questions are states of its regex engines, which a panic
+// leaves behind unused.
+impl UnwindSafe for Schema {}
+impl RefUnwindSafe for Schema {}
 
 /// An event's data does not fit the schema that the template has for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +56,7 @@ impl Template {
     /// # Errors
     /// With the first place that does not fit.
     pub fn check_data(&self, event_type: &str, data: &Value) -> Result<(), SchemaViolation> {
-        let Some((event, schema)) = self.schemas.get_key_value(event_type) else { return Ok(()) };
+        let Some((event, Schema(schema))) = self.schemas.get_key_value(event_type) else { return Ok(()) };
         // A value is JSON, so it can be converted.
         let data = serde_json::to_value(data).unwrap_or_default();
         if schema.is_valid(&data) {
@@ -84,7 +94,7 @@ fn reason(error: &ValidationError<'_>) -> String {
 }
 
 /// Reads and compiles a schema.
-pub(super) fn schema(node: &Node, findings: &mut Findings) -> Option<(Value, Validator)> {
+pub(super) fn schema(node: &Node, findings: &mut Findings) -> Option<(Value, Schema)> {
     if node.members().is_none() {
         boolean(node, findings)?;
     }
@@ -105,7 +115,7 @@ pub(super) fn schema(node: &Node, findings: &mut Findings) -> Option<(Value, Val
         .with_pattern_options(PatternOptions::regex())
         .offline();
     match options.build(&json) {
-        Ok(validator) => Some((value, validator)),
+        Ok(validator) => Some((value, Schema(validator))),
         Err(error) => {
             report(node, &error, findings);
             None
