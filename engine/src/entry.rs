@@ -271,6 +271,7 @@ mod tests {
 
     use super::*;
     use crate::effect::EffectKind;
+    use crate::value::Object;
 
     fn entry() -> JournalEntry {
         let state = State {
@@ -293,7 +294,10 @@ mod tests {
                 stream_seq: 1234,
                 id: Some("a\"b".into()),
                 cause_type: "PAY".parse().unwrap(),
-                data: Value::parse(br#"{"hash":"x","n":1e20}"#).unwrap(),
+                data: Value::Object(Object::from_iter([
+                    ("hash", "x".into()),
+                    ("n", Value::from_f64(1e20).unwrap()),
+                ])),
                 time: 1_764_000_000_120,
                 reply: None,
                 outcome: Outcome::Applied,
