@@ -12,6 +12,7 @@ use futures::StreamExt;
 use pled_engine::execution::Status;
 use pled_engine::id::{EventType, ExecutionId, Hash, TemplateName, TemplateSelector};
 use pled_engine::partition::{Loaded, Snapshot};
+use pled_engine::template::Template;
 use pled_engine::value::Value;
 use pled_ledger::Ledger;
 use pled_ledger::query::Filter;
@@ -182,12 +183,16 @@ pub(crate) async fn start(
         (None, Some(key)) => id_of_key(&template, key)?,
         (None, None) => new_id()?,
     };
-    // A clear 404 now is worth a look; the engine judges again by what is registered then.
-    if let Ok(None) = gateway.templates.get(&gateway.nats, &template).await? {
-        let detail = format!("no template {template} is registered");
-        return Err(Problem::new(Kind::TemplateNotFound, detail));
-    }
     let input = members.value("input");
+    // A clear answer now is worth a look; the engine judges again by what is registered then.
+    match gateway.templates.get(&gateway.nats, &template).await? {
+        Ok(Some(template)) => check_input(&template, &input)?,
+        Ok(None) => {
+            let detail = format!("no template {template} is registered");
+            return Err(Problem::new(Kind::TemplateNotFound, detail));
+        }
+        Err(_) => {}
+    }
     let event = EventToSend {
         execution: execution.clone(),
         event_type: own("pled.init")?,
@@ -203,6 +208,13 @@ pub(crate) async fn start(
         check_same_start(&gateway, &execution, &input).await?;
     }
     Ok(delivered.into_response())
+}
+
+/// Whether the template takes this input, by its schema of `pled.init`.
+fn check_input(template: &Template, input: &Value) -> Result<(), Problem> {
+    template.check_data("pled.init", input).map_err(|violation| {
+        Problem::field(&format!("/input{}", violation.pointer), violation.reason)
+    })
 }
 
 /// Whether the execution was started with this input: an idempotency key stands for one request.

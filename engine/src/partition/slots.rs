@@ -274,12 +274,19 @@ const SLOT_WEIGHT: usize = 1_024;
 pub(super) fn weigh_state(state: &State) -> usize {
     let members = state.context.iter().map(|(key, value)| 48 + key.len() + weigh(value));
     let tasks = state.tasks.values().map(|task| 256 + weigh(&task.input));
+    let fan_outs = state.fan_outs.values().flat_map(|fan_out| {
+        let results = fan_out.results.iter().map(|(_, result)| result);
+        fan_out.waiting.iter().chain(results).map(weigh)
+    });
+    let compensations = state.compensations.iter().map(|undo| 128 + weigh(&undo.input));
     let deferred = state.deferred.iter().map(weigh);
     let names = state.configuration.len() + state.history.len() + state.timers.len();
-    let marks = state.ids.len() + state.senders.len();
+    let marks = state.ids.len() + state.senders.len() + state.given_up.len();
     SLOT_WEIGHT
         + members.sum::<usize>()
         + tasks.sum::<usize>()
+        + fan_outs.sum::<usize>()
+        + compensations.sum::<usize>()
         + deferred.sum::<usize>()
         + 64 * names
         + 48 * marks

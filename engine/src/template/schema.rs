@@ -56,7 +56,9 @@ impl Template {
     /// # Errors
     /// With the first place that does not fit.
     pub fn check_data(&self, event_type: &str, data: &Value) -> Result<(), SchemaViolation> {
-        let Some((event, Schema(schema))) = self.schemas.get_key_value(event_type) else { return Ok(()) };
+        let Some((event, Schema(schema))) = self.schemas.get_key_value(event_type) else {
+            return Ok(());
+        };
         // A value is JSON, so it can be converted.
         let data = serde_json::to_value(data).unwrap_or_default();
         if schema.is_valid(&data) {

@@ -23,6 +23,7 @@ fn message(id: &str, task: &str, attempt: u32) -> TaskMessage {
             action: QUEUE.into(),
             queue: QUEUE.into(),
             invocation: Some("charge".into()),
+            index: None,
             attempt,
             input: Value::parse(b"{\"amount\":9007199254740991,\"ratio\":1.0}").unwrap(),
             timeout: Timeouts { start_to_close_ms: Some(5), ..Timeouts::default() },
