@@ -22,7 +22,7 @@ pub(crate) use self::lease::{Held, Renewal, Renewed};
 use crate::clock::{Clock, millis};
 
 /// How often a worker looks for partitions that are free.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(200);
 /// How soon after one was given up.
 const AGAIN: Duration = Duration::from_millis(100);
 
