@@ -2,7 +2,10 @@
 //!
 //! With `sync_interval: always` on one server each message is an fsync, and an atomic batch is the
 //! group commit; everywhere else the server groups by itself and single messages are faster. So a
-//! task owns what waits, and decides by [`Mode`] and by how much waits.
+//! task owns what waits, and decides by [`Mode`], by how much waits, and by what both ways have cost
+//! lately.
+
+mod costs;
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
@@ -21,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::subject::{Names, StreamKind};
+use costs::Costs;
 
 /// How long an acknowledgement may take.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +43,7 @@ pub enum Mode {
     /// The server acknowledges before it syncs: single messages always.
     #[default]
     Relaxed,
-    /// One server that syncs each message: batches from 16 waiting.
+    /// One server that syncs each message: batches from where they cost less, about 16 waiting.
     Durable,
     /// Several servers that sync: batches from 256 waiting.
     Replicated,
@@ -47,10 +51,10 @@ pub enum Mode {
 
 impl Mode {
     /// From how many messages that wait or are under way a batch pays.
-    fn threshold(self) -> usize {
+    fn threshold(self, costs: &Costs) -> usize {
         match self {
             Self::Relaxed => usize::MAX,
-            Self::Durable => 16,
+            Self::Durable => costs.break_even(),
             Self::Replicated => 256,
         }
     }
@@ -160,6 +164,7 @@ impl Publisher {
             unanswered: 0,
             batch: None,
             batches: 0,
+            costs: Costs::default(),
             connections,
         };
         tokio::spawn(committer.run(incoming));
@@ -200,12 +205,14 @@ struct Committer {
     batch: Option<u64>,
     /// How many batches were made.
     batches: u64,
+    /// What the server takes for either way.
+    costs: Costs,
     connections: watch::Receiver<Connection>,
     connected: bool,
 }
 
 struct Flying {
-    deadline: Instant,
+    sent: Instant,
     cargo: Cargo,
 }
 
@@ -265,7 +272,7 @@ impl Committer {
 
     /// Sends what may be sent now.
     async fn dispatch(&mut self) {
-        let threshold = self.mode.get().threshold();
+        let threshold = self.mode.get().threshold(&self.costs);
         while let Some(next) = self.waiting.front() {
             if !self.connected {
                 // What the client kept would be stored after the connection is made again, maybe
@@ -400,11 +407,11 @@ impl Committer {
             Cargo::Single(_) => 1,
             Cargo::Batch(members) => members.len(),
         };
-        self.flight.push_back(Some(Flying { deadline: Instant::now() + ACK_TIMEOUT, cargo }));
+        self.flight.push_back(Some(Flying { sent: Instant::now(), cargo }));
     }
 
     /// Takes what was sent under `number`.
-    fn land(&mut self, number: u64) -> Option<Cargo> {
+    fn land(&mut self, number: u64) -> Option<Flying> {
         let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let flying = self.flight.get_mut(place)?.take()?;
         while let Some(None) = self.flight.front() {
@@ -418,16 +425,20 @@ impl Committer {
             Cargo::Single(_) => 1,
             Cargo::Batch(members) => members.len(),
         };
-        Some(flying.cargo)
+        Some(flying)
     }
 
     async fn acknowledged(&mut self, ack: &async_nats::Message) {
         let number = ack.subject.as_str().rsplit('.').next().and_then(|number| number.parse().ok());
-        let Some(cargo) = number.and_then(|number| self.land(number)) else {
+        let Some(flying) = number.and_then(|number| self.land(number)) else {
             return; // It came too late: `Unknown` was answered.
         };
         let published = read_ack(ack);
-        match cargo {
+        if let Published::Stored { .. } = published {
+            let is_batch = matches!(flying.cargo, Cargo::Batch(_));
+            self.costs.acknowledged(flying.sent, Instant::now(), is_batch);
+        }
+        match flying.cargo {
             Cargo::Single(answer) => {
                 let _ = answer.send(published);
             }
@@ -491,7 +502,7 @@ impl Committer {
     fn expire(&mut self) {
         let now = Instant::now();
         while let Some(flying) = self.flight.front() {
-            if flying.as_ref().is_some_and(|flying| flying.deadline > now) {
+            if flying.as_ref().is_some_and(|flying| flying.sent + ACK_TIMEOUT > now) {
                 return;
             }
             self.give_up_first();
@@ -507,7 +518,7 @@ impl Committer {
     }
 
     fn give_up_first(&mut self) {
-        match self.land(self.first) {
+        match self.land(self.first).map(|flying| flying.cargo) {
             Some(Cargo::Single(answer)) => {
                 let _ = answer.send(Published::Unknown);
             }
