@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 /// How long to wait before something that failed is sent again, with the same id.
 const PAUSE: Duration = Duration::from_millis(50);
+/// For how long it is.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The log of all clients.
 #[derive(Clone)]
@@ -105,9 +107,10 @@ pub(crate) async fn meters(nats: Nats, log: Log, pace: Pace) {
         let id = format!("reading-{number}");
         let data =
             json!({ "meter": format!("meter-{}", number % 40), "value": number }).to_string();
+        let begun = Instant::now();
         let stream_seq = loop {
             let sent = publish_raw(&nats, "plant", &kind, data.clone().into(), Some(&id)).await;
-            if let Some(stream_seq) = stored(sent).await {
+            if let Some(stream_seq) = stored(sent, begun).await {
                 break stream_seq;
             }
         };
@@ -133,7 +136,9 @@ pub(crate) async fn browser(base: String, log: Log, number: u64, pace: Pace) {
 
 /// Posts until it is accepted, always with the same key.
 async fn accepted(http: &reqwest::Client, url: &str, key: &str, body: &Value) -> u64 {
+    let begun = Instant::now();
     loop {
+        assert!(begun.elapsed() < PATIENCE, "{url}: not accepted within {PATIENCE:?}");
         let posted = http.post(url).header("idempotency-key", key).json(body).send().await;
         if let Ok(answer) = posted {
             let status = answer.status();
@@ -163,8 +168,9 @@ fn event(execution: &ExecutionId, kind: &str, id: &str, template: Option<&str>) 
 
 /// Sends until it is stored, always with the same id, and notes it.
 async fn store(nats: &Nats, log: &Log, event: EventToSend) {
+    let begun = Instant::now();
     let stream_seq = loop {
-        if let Some(stream_seq) = stored(send(nats, event.clone()).await).await {
+        if let Some(stream_seq) = stored(send(nats, event.clone()).await, begun).await {
             break stream_seq;
         }
     };
@@ -175,12 +181,15 @@ async fn store(nats: &Nats, log: &Log, event: EventToSend) {
     log.note(line, stream_seq);
 }
 
-/// The sequence, or a pause before it is sent again: with its id a repeat has no effect.
-async fn stored(sent: Result<u64, SendError>) -> Option<u64> {
-    match sent {
+/// The sequence, or a pause before it is sent again: with its id a repeat has no effect. A server
+/// whose disk is gone refuses for a while.
+async fn stored(sent: Result<u64, SendError>, begun: Instant) -> Option<u64> {
+    let error = match sent {
         Ok(stream_seq) => return Some(stream_seq),
-        Err(SendError::Full | SendError::Unknown) => tokio::time::sleep(PAUSE).await,
-        Err(error) => panic!("{error}"),
-    }
+        Err(error) => error,
+    };
+    let may_pass = !matches!(error, SendError::TooLarge) && begun.elapsed() < PATIENCE;
+    assert!(may_pass, "{error}");
+    tokio::time::sleep(PAUSE).await;
     None
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pled_harness::{Database, NatsServer};
 
+use crate::disk::Disk;
 use crate::support::{Installation, Role};
 
 /// Numbers below a bound, the same for the same seed (xorshift).
@@ -72,12 +73,21 @@ impl Roles {
     }
 }
 
+/// What is done to an installation.
+#[derive(Clone, Copy)]
+pub(crate) enum Weather<'a> {
+    /// Everything is killed, stopped and cut off.
+    All { database: &'a Database },
+    /// The power of the server's disk is cut, now and then while an engine is stopped or killed.
+    PowerCuts { disk: &'a Disk },
+}
+
 /// Does something bad every second or two until `end`; all is whole again afterwards. Says how
 /// often it did what.
 pub(crate) async fn wreck(
     servers: &mut [&mut NatsServer],
     roles: &mut Roles,
-    database: &Database,
+    weather: Weather<'_>,
     draws: &mut Draws,
     end: Instant,
     mut watch: impl FnMut(&str),
@@ -85,7 +95,10 @@ pub(crate) async fn wreck(
     let mut count = 0;
     while Instant::now() < end {
         tokio::time::sleep(draws.millis(500, 2_000)).await;
-        let what = fault(servers, roles, database, draws).await;
+        let what = match weather {
+            Weather::All { database } => fault(servers, roles, database, draws).await,
+            Weather::PowerCuts { disk } => power_cut(servers, roles, disk, draws).await,
+        };
         watch(&what);
         for ended in roles.supervise() {
             watch(&format!("ended by itself: {ended}"));
@@ -93,6 +106,26 @@ pub(crate) async fn wreck(
         count += 1;
     }
     count
+}
+
+async fn power_cut(
+    servers: &mut [&mut NatsServer],
+    roles: &mut Roles,
+    disk: &Disk,
+    draws: &mut Draws,
+) -> String {
+    let also = match draws.below(4) {
+        0 => kill(", and kill -9 an engine", draws.one_of(&mut roles.engines)).await,
+        _ => String::new(),
+    };
+    let server = draws.one_of(servers);
+    disk.cut();
+    // For a moment the server runs on a disk that refuses everything.
+    tokio::time::sleep(draws.millis(0, 40)).await;
+    server.kill();
+    disk.again();
+    server.restart().await;
+    format!("cut the power{}", also.trim_start_matches("kill -9 "))
 }
 
 async fn fault(

@@ -2,10 +2,12 @@
 //! what was acknowledged to them. Then `pled verify` judges by their log.
 //!
 //! `CHAOS_SECS` says how long (60), `CHAOS_SEED` which faults, `CHAOS_SERVERS=3` asks for a cluster
-//! of which one server at a time is down, `CHAOS_RATE` for how many events a second (500).
+//! of which one server at a time is down, `CHAOS_POWER=1` for cuts of the power of a durable server's
+//! disk instead (which takes root), `CHAOS_RATE` for how many events a second (500).
 #![expect(clippy::unwrap_used, reason = "in tests, also in their helpers, a failure is to panic")]
 
 mod clients;
+mod disk;
 mod faults;
 #[path = "../support/kill.rs"]
 mod kill;
@@ -20,7 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use clients::{Log, Pace};
-use faults::{Draws, Roles};
+use disk::Disk;
+use faults::{Draws, Roles, Weather};
 use pled_engine::effect::EffectKind;
 use pled_engine::execution::Status;
 use pled_harness::{Database, NatsOptions, NatsServer, free_port, wait_until};
@@ -45,12 +48,15 @@ async fn story_nothing_is_lost_doubled_or_out_of_order_under_chaos() {
     let span = Duration::from_secs(setting("CHAOS_SECS", 60));
     let rate = f64::from(u32::try_from(setting("CHAOS_RATE", 500)).unwrap());
     let servers = setting("CHAOS_SERVERS", 1);
+    let disk = (setting("CHAOS_POWER", 0) == 1).then(Disk::make);
     let began = Instant::now();
     let say = move |what: &str| say(began, what);
-    say(&format!("CHAOS_SEED={seed} CHAOS_SECS={} CHAOS_SERVERS={servers}", span.as_secs()));
+    let power = if disk.is_some() { " CHAOS_POWER=1" } else { "" };
+    let secs = span.as_secs();
+    say(&format!("CHAOS_SEED={seed} CHAOS_SECS={secs} CHAOS_SERVERS={servers}{power}"));
 
     let database = Database::create().await;
-    let (mut pled, mut others) = installation(servers, &database).await;
+    let (mut pled, mut others) = installation(servers, disk.as_ref(), &database).await;
     let nats = connect(&pled, &others).await;
     for template in [templates::DEVICE, templates::FLOW, templates::METER] {
         pled_streams::templates::register(&nats, template).await.unwrap();
@@ -85,7 +91,11 @@ async fn story_nothing_is_lost_doubled_or_out_of_order_under_chaos() {
     let mut draws = Draws::of(seed);
     let mut servers: Vec<&mut NatsServer> =
         std::iter::once(&mut pled.server).chain(&mut others).collect();
-    let faults = faults::wreck(&mut servers, &mut roles, &database, &mut draws, end, say).await;
+    let weather = match &disk {
+        Some(disk) => Weather::PowerCuts { disk },
+        None => Weather::All { database: &database },
+    };
+    let faults = faults::wreck(&mut servers, &mut roles, weather, &mut draws, end, say).await;
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
@@ -115,9 +125,15 @@ fn say(began: Instant, what: &str) {
     eprintln!("{:6.1} s  {what}", began.elapsed().as_secs_f64());
 }
 
-async fn installation(servers: u64, database: &Database) -> (Installation, Vec<NatsServer>) {
+async fn installation(
+    servers: u64,
+    disk: Option<&Disk>,
+    database: &Database,
+) -> (Installation, Vec<NatsServer>) {
     if servers == 1 {
-        return (Installation::start(NatsOptions::default(), Some(database)).await, Vec::new());
+        let store = disk.map(Disk::path);
+        let options = NatsOptions { durable: disk.is_some(), store, ..NatsOptions::default() };
+        return (Installation::start(options, Some(database)).await, Vec::new());
     }
     let options = NatsOptions { durable: true, ..NatsOptions::default() };
     let mut others = NatsServer::start_cluster(&options).await;

@@ -23,6 +23,8 @@ pub struct NatsOptions {
     pub durable: bool,
     /// The largest message, in bytes; the server's default is 1 MiB.
     pub max_payload_bytes: Option<u32>,
+    /// Where JetStream keeps its files, instead of in a folder that goes with the server.
+    pub store: Option<PathBuf>,
     /// Further lines of the server's configuration.
     pub configuration: String,
 }
@@ -117,7 +119,7 @@ impl NatsServer {
         format!("http://127.0.0.1:{}", self.monitor_port.number())
     }
 
-    /// Where JetStream keeps its files. Change them only while the server is killed.
+    /// Where JetStream keeps its files, where no other place was asked for. Change them only while the server is killed.
     pub fn disk(&self) -> PathBuf {
         self.folder.join("disk")
     }
@@ -248,7 +250,7 @@ fn configuration_text(
          jetstream {{ store_dir: {disk:?}, max_file_store: 16GB, max_memory_store: 256MB{sync} }}\n",
         port = client.number(),
         monitor = monitor.number(),
-        disk = folder.join("disk"),
+        disk = options.store.clone().unwrap_or_else(|| folder.join("disk")),
         sync = if options.durable { ", sync_interval: always" } else { "" },
     );
     if let Some(bytes) = options.max_payload_bytes {
