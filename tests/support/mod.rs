@@ -35,7 +35,9 @@ impl Installation {
     ) -> Self {
         let urls: Vec<String> =
             std::iter::once(&server).chain(others).map(NatsServer::url).collect();
-        let mut environment = vec![("NATS_URL", urls.join(","))];
+        // Tells the roles that the server is durable, so that they publish as they do there.
+        let monitor = ("PLED_NATS_MONITOR", server.monitor_url());
+        let mut environment = vec![("NATS_URL", urls.join(",")), monitor];
         environment.extend(database.map(|database| ("DATABASE_URL", database.url().to_owned())));
         Self { server, environment, logs: TempDir::new().unwrap() }
     }
