@@ -5,16 +5,18 @@
 mod life;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use life::{Life, failure, json};
+use life::{Life, failure, json, machine};
 use pled_engine::canonical;
 use pled_engine::effect::EffectKind;
-use pled_engine::entry::JournalEntry;
+use pled_engine::entry::{Cause, JournalEntry};
 use pled_engine::execution::Execution;
 use pled_engine::id::Token;
-use pled_engine::message::{Message, TaskOutcome};
+use pled_engine::message::{Message, Source, TaskOutcome};
 use pled_engine::replay::{execution_of, fold, replay, verify_chain};
 use pled_engine::step::{Verdict, Writer, step};
+use pled_engine::template::Template;
 use pled_engine::value::{Object, Value};
 use proptest::prelude::*;
 
@@ -26,6 +28,8 @@ enum Arrival {
     Succeeded(u8),
     Failed(u8, &'static str),
     Fired(u8),
+    /// The result of a task that was given up; whether it succeeded.
+    Late(u8, bool),
     Sent(u8, u8),
     Repeated(u8),
 }
@@ -49,13 +53,46 @@ fn arrival() -> impl Strategy<Value = Arrival> {
         6 => any::<u8>().prop_map(Arrival::Succeeded),
         6 => (any::<u8>(), code).prop_map(|(task, code)| Arrival::Failed(task, code)),
         5 => any::<u8>().prop_map(Arrival::Fired),
+        2 => (any::<u8>(), any::<bool>()).prop_map(|(task, ok)| Arrival::Late(task, ok)),
         1 => (any::<u8>(), 0..3_u8).prop_map(|(entry, index)| Arrival::Sent(entry, index)),
         2 => any::<u8>().prop_map(Arrival::Repeated),
     ]
 }
 
-fn script() -> impl Strategy<Value = Vec<Vec<Arrival>>> {
-    prop::collection::vec(prop::collection::vec(arrival(), 1..4), 1..30)
+/// What arrives, step by step, at an order or, if it says so, at a trip.
+type Script = (bool, Vec<Vec<Arrival>>);
+
+fn script() -> impl Strategy<Value = Script> {
+    (any::<bool>(), prop::collection::vec(prop::collection::vec(arrival(), 1..4), 1..30))
+}
+
+/// Fan-outs whose failures end or are collected, compensations, a schema, timers without delay.
+fn trip() -> Arc<Template> {
+    machine(
+        r#""context":{"why":null},
+        "events":{"INVOICED":{"schema":{"required":["nothing that arrives"]}}},
+        "on":{"CANCEL":".undoing","HOLD":".held","INVOICED":".held"},
+        "initial":"seats","states":{
+            "seats":{"invoke":{"id":"seats","src":"book.seat",
+                "each":{"in":["a","b","c"],"concurrency":2},"input":{"seat":{"var":"item"}},
+                "retry":{"max_attempts":2},"timeout":{"schedule_to_close_ms":9000},
+                "compensate":{"src":"free.seats","input":{"seats":{"var":"event.data"}}},
+                "onDone":"hotel","onError":"undoing"}},
+            "hotel":{"invoke":{"id":"hotel","src":"book.hotel",
+                "compensate":{"src":"free.hotel","retry":{"max_attempts":2},
+                    "input":{"ref":{"var":"event.data.charge_id"}}},
+                "onDone":"meals","onError":"undoing"}},
+            "meals":{"invoke":{"id":"meals","src":"order.meal",
+                "each":{"in":[1,2,3,4],"concurrency":3,"on_failure":"collect"},"onDone":"ready"}},
+            "ready":{"after":{"0":{"target":"hotel","guard":{"==":[{"var":"context.why"},1]}}},
+                "on":{"RETRY_REFUND":"end"}},
+            "held":{"on":{"RESUME":"hotel"}},
+            "undoing":{"entry":[{"type":"compensate"}],"on":{
+                "done.compensate":"held","RETRY_REFUND":{"target":"undoing","reenter":true},
+                "error.compensate":{"actions":[{"type":"assign","params":
+                    {"why":{"var":"event.data.code"}}}]}}},
+            "end":{"type":"final","entry":[{"type":"compensate"}]}}"#,
+    )
 }
 
 /// A life with all that was given to it.
@@ -64,8 +101,9 @@ struct Told {
     steps: Vec<(Execution, Vec<Message>)>,
 }
 
-fn tell(script: &[Vec<Arrival>]) -> Told {
-    let mut told = Told { life: Life::ordered(), steps: Vec::new() };
+fn tell((at_trip, script): &Script) -> Told {
+    let life = if *at_trip { Life::started(&trip(), "null") } else { Life::ordered() };
+    let mut told = Told { life, steps: Vec::new() };
     for batch in script {
         let messages: Vec<_> = batch.iter().filter_map(|one| told.message(one)).collect();
         let before = told.life.now.clone();
@@ -96,6 +134,15 @@ impl Told {
                 let timer = *timers.get(usize::from(*choice) % timers.len().max(1))?;
                 life.fired(timer)
             }
+            Arrival::Late(choice, ok) => {
+                let given_up = life.now.state.given_up.iter();
+                let given_up: Vec<_> =
+                    given_up.map(|(token, given_up)| (*token, given_up.attempt)).collect();
+                let (task, attempt) =
+                    *given_up.get(usize::from(*choice) % given_up.len().max(1))?;
+                let outcome = if *ok { TaskOutcome::Ok(json(data)) } else { failure("late") };
+                life.result(task, attempt, outcome)
+            }
             Arrival::Sent(entry, index) => {
                 life.send("order-41", &format!("{}-{index}", u32::from(*entry) + 1), "HOLD")
             }
@@ -105,6 +152,12 @@ impl Told {
             }
         })
     }
+}
+
+/// The causes that came by a stream.
+fn delivered(entries: &[JournalEntry]) -> impl Iterator<Item = &Cause> {
+    let causes = entries.iter().flat_map(|entry| &entry.causes);
+    causes.filter(|cause| cause.stream != Source::Own)
 }
 
 /// An attempt that a worker has.
@@ -186,9 +239,9 @@ proptest! {
         let Told { life, .. } = tell(&script);
         let mut last = [(0, 0); 4];
         prop_assert!(life.entries.is_sorted_by_key(|entry| entry.at));
-        for cause in life.entries.iter().flat_map(|entry| &entry.causes) {
-            let stream = usize::from(cause.stream != pled_engine::message::Source::Events)
-                + usize::from(cause.stream == pled_engine::message::Source::Timers);
+        for cause in delivered(&life.entries) {
+            let stream = usize::from(cause.stream != Source::Events)
+                + usize::from(cause.stream == Source::Timers);
             let place = (cause.generation, cause.stream_seq);
             prop_assert!(place > last[stream]);
             last[stream] = place;
@@ -217,7 +270,7 @@ proptest! {
     fn causes_are_the_messages_that_they_were(script in script()) {
         let Told { life, steps } = tell(&script);
         let mut given = steps.iter().flat_map(|(_, messages)| messages);
-        for cause in life.entries[1..].iter().flat_map(|entry| &entry.causes) {
+        for cause in delivered(&life.entries[1..]) {
             let message = cause.message(&life.now.id).unwrap();
             prop_assert!(given.any(|given| *given == message));
         }

@@ -696,6 +696,26 @@ fn compensations_are_pushed_by_success_and_run_in_reverse() {
 }
 
 #[test]
+fn a_cancel_that_the_template_does_not_take_waits_for_the_compensations() {
+    let template = template(
+        r#""initial":"one","states":{"one":{"invoke":{"id":"one","src":"do","onDone":"rest",
+            "compensate":{"src":"undo"}}},"rest":{"on":{"again":"one"}}}"#,
+    );
+
+    for outcome in ["done.compensate", "error.compensate"] {
+        let mut story = Story::of(&template);
+        story.then_with("done.invoke.one", "1");
+        assert_eq!(
+            story.then("pled.cancel"),
+            r#"t.rest: compensate{"id":"one","input":null,"src":"undo"}"#
+        );
+        assert_eq!(story.then("again"), "t.rest:");
+        assert_eq!(story.then("pled.cancel"), "t.rest:");
+        assert_eq!(story.then(outcome), "t.rest cancelled:");
+    }
+}
+
+#[test]
 fn a_bad_case_is_answered_with_the_place_and_the_next_goes_on() {
     let head =
         r#"{"name":"n","template":{"pled":"1.0","id":"t","version":1,"logic":"pled-logic-1","#;
