@@ -132,7 +132,7 @@ impl Story {
     fn perform(&mut self, output: Output) {
         match output {
             Output::ReadPosition { op } => {
-                self.answer(op, Answer::Position(Some(self.log.positions[&0].clone())));
+                self.answer(op, Answer::Position(self.log.positions.get(&0).cloned()));
             }
             Output::WritePosition { op, position, revision } => {
                 let published = self.log.write_position(0, &position, revision);
@@ -377,6 +377,15 @@ fn a_journal_that_lost_entries_halts_the_takeover() {
     let mut behind = Story::with(log, |_| {});
     behind.take_over();
     assert!(behind.halted().contains("PLED_JOURNAL ends at 0, but 1 was acknowledged"));
+}
+
+#[test]
+fn a_position_that_is_not_there_halts_the_takeover() {
+    let mut story = Story::with(Log::new(1, 0), |_| {});
+    story.log.positions.clear();
+    story.take_over();
+    assert!(story.halted().contains("the position of partition 0 is not there: run `pled init`"));
+    assert!(story.published.is_empty());
 }
 
 #[test]

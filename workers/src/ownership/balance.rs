@@ -93,6 +93,129 @@ mod tests {
         assert_eq!(settle(&mut owned, 16), [8, 8]);
     }
 
+    /// Workers that look at the leases one after the other, at moments of their own, while others
+    /// die, come and stand still: for a seed, always the same run.
+    struct Churn {
+        random: u64,
+        now: u64,
+        /// Who holds the lease of a partition, and until when.
+        leases: BTreeMap<u16, (usize, u64)>,
+        /// What each worker owns, what it lets go of and since when; `None`: it is dead.
+        workers: Vec<Option<Share>>,
+        moved: u64,
+    }
+
+    #[derive(Default)]
+    struct Share {
+        own: BTreeSet<u16>,
+        leaving: BTreeMap<u16, u64>,
+    }
+
+    const PARTITIONS: u16 = 16;
+    const LEASE: u64 = 50;
+
+    impl Churn {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            self.random % bound
+        }
+
+        /// One look of one worker, as `Owner` takes it.
+        fn look(&mut self, worker: usize) {
+            let now = self.now;
+            let alive = self.workers.iter().flatten().count();
+            let Some(share) = &mut self.workers[worker] else { return };
+            share
+                .own
+                .retain(|partition| self.leases.get(partition).is_some_and(|at| at.0 == worker));
+            let left = share.leaving.extract_if(.., |_, since| *since + 10 < now);
+            for (partition, _) in left {
+                if self.leases.get(&partition).is_some_and(|(holder, _)| *holder == worker) {
+                    self.leases.remove(&partition);
+                }
+            }
+            for partition in share.own.iter().chain(share.leaving.keys()) {
+                if let Some((holder, until)) = self.leases.get_mut(partition)
+                    && *holder == worker
+                {
+                    *until = now + LEASE;
+                }
+            }
+            let held = self.leases.iter().filter(|(_, (holder, _))| *holder != worker);
+            let others = held.map(|(partition, _)| *partition).collect();
+            let plan = plan(&View {
+                partitions: PARTITIONS,
+                own: &share.own,
+                leaving: &share.leaving.keys().copied().collect(),
+                others: &others,
+                workers: alive,
+                salt: u64::try_from(worker).unwrap() * 5,
+            });
+            self.moved += u64::try_from(plan.give_back.len() + plan.take.len()).unwrap();
+            for partition in plan.give_back {
+                share.own.remove(&partition);
+                share.leaving.insert(partition, now);
+            }
+            for partition in plan.take {
+                assert!(
+                    self.leases.insert(partition, (worker, now + LEASE)).is_none(),
+                    "{partition} is taken although its lease is held"
+                );
+                share.own.insert(partition);
+            }
+        }
+
+        /// A worker comes, under another name: the leases of before are not its own.
+        fn come(&mut self, worker: usize) {
+            self.leases.values_mut().filter(|at| at.0 == worker).for_each(|at| at.0 = 99);
+            self.workers[worker] = Some(Share::default());
+        }
+
+        fn pass(&mut self, ticks: u64, noise: bool) {
+            for _ in 0..ticks {
+                self.now += 1;
+                let now = self.now;
+                self.leases.retain(|_, (_, until)| *until > now);
+                let worker = usize::try_from(self.below(4)).unwrap();
+                match self.below(60) {
+                    0 if noise => self.workers[worker] = None,
+                    1 if noise && self.workers[worker].is_none() => self.come(worker),
+                    _ => self.look(worker),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_all_partitions_are_shared_soon_after_and_then_stay() {
+        for seed in 1..=300 {
+            let mut churn = Churn {
+                random: seed * 0x9E37_79B9,
+                now: 0,
+                leases: BTreeMap::new(),
+                workers: (0..4).map(|_| Some(Share::default())).collect(),
+                moved: 0,
+            };
+            churn.pass(2_000, true);
+            if churn.workers.iter().flatten().count() == 0 {
+                churn.come(0);
+            }
+            churn.pass(400, false);
+
+            let alive: Vec<&Share> = churn.workers.iter().flatten().collect();
+            let owned: usize = alive.iter().map(|share| share.own.len()).sum();
+            let most = usize::from(PARTITIONS).div_ceil(alive.len());
+            assert_eq!(owned, usize::from(PARTITIONS), "seed {seed}");
+            assert!(alive.iter().all(|share| share.own.len() <= most), "seed {seed}");
+
+            let moved = churn.moved;
+            churn.pass(400, false);
+            assert_eq!(churn.moved, moved, "seed {seed}: what is settled moves");
+        }
+    }
+
     #[test]
     fn more_workers_than_partitions_leave_some_without() {
         let names = ["a", "b", "c"].map(|name| (name.to_owned(), BTreeSet::new()));
