@@ -9,7 +9,7 @@ PLED := $(CARGO_TARGET_DIR)/release/pled
 WITH_SERVERS := deploy/local/with-servers.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate chaos bench-flow fmt lint doc
+.PHONY: help demo test simulate chaos bench-core bench-flow fmt lint doc
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ chaos: ## kill, stop and cut off everything for five minutes: one server, three,
 	CHAOS_SECS=$(or $(CHAOS_SECS),110) CHAOS_SERVERS=3 $(CHAOS)
 	@if [ "$$(id -u)" = 0 ]; then set -x; CHAOS_SECS=$(or $(CHAOS_SECS),60) CHAOS_POWER=1 $(CHAOS); \
 	else echo "power cuts: SKIPPED, they take root"; fi
+
+bench-core: ## measure the statechart core (BENCH_ARGS=...)
+	cargo bench --locked -p pled-engine --bench core -- $(BENCH_ARGS)
 
 bench-flow: ## measure the order flow end to end (DURABLE=1, BENCH_ARGS=...)
 	cargo build --locked --release --bin pled
