@@ -22,6 +22,7 @@ pub mod statechart;
 pub mod step;
 pub mod template;
 pub mod value;
+pub mod why;
 
 /// The version of the semantics of templates, in every entry; raised when a step may differ.
 pub const SEMANTICS: &str = "1";

@@ -10,7 +10,7 @@ use crate::entry::JournalEntry;
 use crate::execution::{Execution, State};
 use crate::id::{ExecutionId, Hash};
 use crate::message::{Message, Source};
-use crate::step::{Draft, Verdict, step};
+use crate::step::{Draft, Notes, Verdict, step_with};
 use crate::template::Template;
 
 /// What the entries of one execution give.
@@ -60,7 +60,7 @@ pub fn fold<'e>(
         if let Some(execution) = execution_of(entry) {
             return Ok(execution);
         }
-        let retaken = retake(template, &before, entry)?;
+        let retaken = retake(template, &before, entry, None)?;
         differ(entry, "state_hash", &retaken.state_hash(), &entry.state_hash)?;
         Ok(Execution { hash: entry.hash, ..retaken.into_after() })
     })
@@ -82,7 +82,7 @@ pub fn replay(template: &Template, entries: &[JournalEntry]) -> Result<Replayed,
     for entry in entries {
         verify_link(&before, epoch, entry)?;
         differ(entry, "engine", crate::SEMANTICS, &*entry.engine)?;
-        let retaken = retake(template, &before, entry)?.seal_like(entry);
+        let retaken = retake(template, &before, entry, None)?.seal_like(entry);
         if retaken.entry != *entry {
             compare(&retaken.entry, entry)?;
             verify_content(entry)?;
@@ -157,18 +157,19 @@ fn follows(before: &Execution, entry: &JournalEntry) -> Result<(), Divergence> {
     differ(entry, "prev", &before.hash, &entry.prev)
 }
 
-/// Takes the step of an entry again.
-fn retake(
+/// Takes the step of an entry again; what is looked at on the way goes to `notes`.
+pub(crate) fn retake(
     template: &Template,
     before: &Execution,
     entry: &JournalEntry,
+    notes: Option<&mut Notes>,
 ) -> Result<Draft, Divergence> {
     let given = entry.causes.iter().filter(|cause| cause.stream != Source::Own);
     let messages: Result<Vec<Message>, _> =
         given.map(|cause| cause.message(&entry.execution)).collect();
     let messages =
         messages.map_err(|error| divergence(entry, "causes", "messages", &error.to_string()))?;
-    let taken = step(template, before, &messages);
+    let taken = step_with(template, before, &messages, notes);
     let is_taken = |verdict: &Verdict| match verdict {
         Verdict::Taken(_) => true,
         Verdict::Repeat { .. }

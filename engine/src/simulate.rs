@@ -14,7 +14,7 @@ use crate::execution::Status;
 use crate::expression::EventView;
 use crate::id::EventType;
 use crate::message::Millis;
-use crate::statechart::{self, Chart, Command, Corners, Loop, Macrostep};
+use crate::statechart::{self, Chart, Command, Corners, Loop, Macrostep, Manner, Round, Witness};
 use crate::template::{After, Compensation, Invoke, InvokeSource, OnError, StateIndex, Template};
 use crate::value::{Object, Value};
 
@@ -49,6 +49,7 @@ pub struct Simulation<'t> {
     ending: bool,
     actions: Vec<(Arc<str>, Value)>,
     coverage: Coverage,
+    witness: Option<Witness>,
 }
 
 /// What is seen of an execution after a step of a simulation.
@@ -113,10 +114,26 @@ impl<'t> Simulation<'t> {
     /// Starts an execution with this input.
     #[must_use]
     pub fn start(template: &'t Template, input: Value) -> Self {
-        Self::start_with(template, input, Corners::Pled)
+        Self::start_with(template, input, Corners::Pled, None)
     }
 
-    fn start_with(template: &'t Template, input: Value, corners: Corners) -> Self {
+    /// As [`Self::start`], noting what transitions are looked at: see [`Self::seen`].
+    #[must_use]
+    pub fn start_watched(template: &'t Template, input: Value) -> Self {
+        Self::start_with(template, input, Corners::Pled, Some(Witness::default()))
+    }
+
+    /// What transitions were looked at since this was called last, and what became of each.
+    pub fn seen(&mut self) -> Vec<Round> {
+        self.witness.as_mut().map(Witness::take).unwrap_or_default()
+    }
+
+    fn start_with(
+        template: &'t Template,
+        input: Value,
+        corners: Corners,
+        witness: Option<Witness>,
+    ) -> Self {
         let chart = Chart { context: template.context.clone(), ..Chart::default() };
         let mut simulation = Self {
             template,
@@ -135,9 +152,11 @@ impl<'t> Simulation<'t> {
             ending: false,
             actions: Vec::new(),
             coverage: Coverage::default(),
+            witness,
         };
         let init = simulation.event("pled.init".into(), input);
-        let started = statechart::start_with(template, &init, corners).map(|(chart, macrostep)| {
+        let manner = Manner { corners, witness: simulation.witness.as_mut() };
+        let started = statechart::start_with(template, &init, manner).map(|(chart, macrostep)| {
             simulation.chart = chart;
             macrostep
         });
@@ -241,8 +260,8 @@ impl<'t> Simulation<'t> {
 
     /// Takes an event. Says whether the template handled it.
     fn take(&mut self, event: &EventView) -> bool {
-        let macrostep =
-            statechart::macrostep_with(self.template, &mut self.chart, event, self.corners);
+        let manner = Manner { corners: self.corners, witness: self.witness.as_mut() };
+        let macrostep = statechart::macrostep_with(self.template, &mut self.chart, event, manner);
         self.follow(macrostep, event)
     }
 
@@ -388,7 +407,8 @@ impl<'t> Simulation<'t> {
     /// A cancel that the template does not handle: all states are left, then what was done is
     /// undone.
     fn cancel(&mut self, event: &EventView) {
-        let macrostep = statechart::exit(self.template, &mut self.chart, event);
+        let manner = Manner { corners: self.corners, witness: self.witness.as_mut() };
+        let macrostep = statechart::exit_with(self.template, &mut self.chart, event, manner);
         for command in macrostep.commands {
             self.carry_out(command);
         }

@@ -21,6 +21,7 @@ use crate::template::Template;
 use run::Run;
 
 pub use cause::InvalidCause;
+pub(crate) use run::Notes;
 
 /// Judges `messages` in order, each against what the ones before it left, and takes those that are
 /// to be taken: each in a macrostep of its own, all in one entry.
@@ -29,6 +30,16 @@ pub use cause::InvalidCause;
 /// for. The same arguments always give the same step; nothing else is read.
 #[must_use]
 pub fn step(template: &Template, before: &Execution, messages: &[Message]) -> Step {
+    step_with(template, before, messages, None)
+}
+
+/// As [`step()`]; what is looked at on the way goes to `notes`.
+pub(crate) fn step_with(
+    template: &Template,
+    before: &Execution,
+    messages: &[Message],
+    notes: Option<&mut Notes>,
+) -> Step {
     let mut run = match Run::begin(template, before) {
         Ok(run) => run,
         Err(reason) => {
@@ -36,6 +47,7 @@ pub fn step(template: &Template, before: &Execution, messages: &[Message]) -> St
             return Step { verdicts, draft: None };
         }
     };
+    run.notes = notes;
     let mut verdicts = Vec::with_capacity(messages.len());
     for message in messages {
         verdicts.push(run.take(message));
@@ -129,6 +141,11 @@ impl Draft {
     #[must_use]
     pub fn transitions(&self) -> &[u32] {
         &self.transitions
+    }
+
+    /// The entry, not sealed.
+    pub(crate) fn entry(&self) -> &JournalEntry {
+        &self.entry
     }
 
     /// As [`Self::after`].

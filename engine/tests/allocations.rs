@@ -1,6 +1,7 @@
 //! What must cost no memory: an event that nothing handles, and guards and rules that do not hold.
 
-#[cfg(test)]
+#![cfg(test)]
+
 #[expect(dead_code, reason = "the tests of the step use the rest")]
 mod life;
 

@@ -6,10 +6,11 @@ use super::EvalError;
 use super::evaluate::{Evaluated, Evaluator, Frame, Result};
 use super::lookup::wrong;
 use super::number;
+use super::trace::Observe;
 use super::tree::{Arithmetic, Op};
 use crate::value::Value;
 
-impl Evaluator<'_> {
+impl<O: Observe> Evaluator<'_, O> {
     /// Floats are exact for integers within ±(2^53 - 1), so they serve for both.
     pub(super) fn arithmetic<'a>(
         &mut self,
@@ -49,7 +50,7 @@ impl Evaluator<'_> {
 }
 
 impl Arithmetic {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Add => "+",
             Self::Subtract => "-",

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::evaluate::{Evaluated, Evaluator, Frame, Result, flag};
 use super::lookup::wrong;
+use super::trace::Observe;
 use super::tree::{Op, Quantifier};
 use crate::value::{Object, Value};
 
-impl Evaluator<'_> {
+impl<O: Observe> Evaluator<'_, O> {
     pub(super) fn array<'a>(
         &mut self,
         ops: &'a [Op],
@@ -162,7 +163,7 @@ fn elements<'v>(name: &str, source: &Op, value: &'v Value) -> Result<&'v [Value]
 }
 
 impl Quantifier {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::All => "all",
             Self::Some => "some",

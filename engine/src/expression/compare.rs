@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::evaluate::{Evaluated, Evaluator, Frame, Result, flag};
 use super::lookup::wrong;
 use super::number;
+use super::trace::Observe;
 use super::tree::{Op, Order};
 use crate::value::{Value, key_order};
 
-impl Evaluator<'_> {
+impl<O: Observe> Evaluator<'_, O> {
     /// `==` with its coercions, or `===`. A number has one form, so equal ones are one value.
     pub(super) fn equal(&mut self, a: &Value, b: &Value, strict: bool) -> Result<bool> {
         match (a, b) {
@@ -150,7 +151,7 @@ impl Evaluator<'_> {
 }
 
 impl Order {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Less => "<",
             Self::LessOrEqual => "<=",

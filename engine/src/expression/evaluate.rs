@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use super::path::View;
+use super::trace::{Observe, Unobserved};
 use super::tree::Op;
 use super::{Budget, EvalError, Scope};
 use crate::value::Value;
@@ -38,18 +39,34 @@ impl Frame<'_> {
     }
 }
 
-pub(super) struct Evaluator<'b> {
+pub(super) struct Evaluator<'b, O = Unobserved> {
     budget: &'b mut Budget,
+    pub(super) observer: O,
 }
 
 impl<'b> Evaluator<'b> {
     pub(super) fn new(budget: &'b mut Budget) -> Self {
-        Self { budget }
+        Self { budget, observer: Unobserved }
+    }
+}
+
+impl<'b, O: Observe> Evaluator<'b, O> {
+    /// One that tells `observer` of every operation.
+    pub(super) fn observed(budget: &'b mut Budget, observer: O) -> Self {
+        Self { budget, observer }
     }
 
     /// The value of `op`, which will stand `depth` levels deep in what is being put together.
     pub(super) fn eval<'a>(&mut self, op: &'a Op, frame: Frame<'a>, depth: usize) -> Evaluated<'a> {
         self.steps(1)?;
+        self.observer.begin(op);
+        let value = self.value(op, frame, depth);
+        self.observer.end(&value);
+        value
+    }
+
+    #[inline]
+    fn value<'a>(&mut self, op: &'a Op, frame: Frame<'a>, depth: usize) -> Evaluated<'a> {
         match op {
             Op::Literal(value) => Ok(Cow::Borrowed(value)),
             Op::Array(ops) => self.array(ops, frame, depth),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::evaluate::{Evaluated, Evaluator, Frame, Result};
 use super::path::{Key, Path, Root};
+use super::trace::Observe;
 use super::tree::{Op, Paths, Var};
 use super::{EvalError, EventView, Scope};
 use crate::value::{Object, Value};
 
-impl Evaluator<'_> {
+impl<O: Observe> Evaluator<'_, O> {
     pub(super) fn var<'a>(
         &mut self,
         var: &'a Var,

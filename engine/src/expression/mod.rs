@@ -14,7 +14,11 @@ use crate::value::{Object, Value};
 
 use compile::Compiler;
 use evaluate::{Evaluator, Frame};
+use trace::Tracer;
 use tree::Op;
+
+pub use trace::Trace;
+pub(crate) use trace::shown;
 
 mod arithmetic;
 mod collect;
@@ -27,6 +31,7 @@ mod operator;
 mod path;
 mod site;
 mod text;
+mod trace;
 mod tree;
 
 /// A compiled expression.
@@ -131,6 +136,20 @@ impl Expression {
     /// As [`Self::evaluate`].
     pub fn holds(&self, scope: &Scope<'_>, budget: &mut Budget) -> Result<bool, EvalError> {
         Evaluator::new(budget).holds(&self.0, Frame::Top(scope))
+    }
+
+    /// As [`Self::holds`], with what each operation gave on the way. `state_id` names the states of
+    /// `inState`.
+    pub fn holds_traced(
+        &self,
+        scope: &Scope<'_>,
+        budget: &mut Budget,
+        state_id: &dyn Fn(StateIndex) -> Arc<str>,
+    ) -> (Result<bool, EvalError>, Trace) {
+        let mut evaluator = Evaluator::observed(budget, Tracer::new(state_id));
+        let holds = evaluator.holds(&self.0, Frame::Top(scope));
+        let trace = evaluator.observer.finish(&holds);
+        (holds, trace)
     }
 }
 

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use super::evaluate::{Evaluated, Evaluator, Frame, Result};
 use super::lookup::wrong;
+use super::trace::Observe;
 use super::tree::Op;
 use crate::value::Value;
 
-impl Evaluator<'_> {
+impl<O: Observe> Evaluator<'_, O> {
     pub(super) fn cat<'a>(&mut self, ops: &'a [Op], frame: Frame<'a>) -> Evaluated<'a> {
         let mut text = String::new();
         for op in ops {

@@ -101,7 +101,7 @@ fn run(
     })?;
     let steps = steps(case)?;
     let input = case.get("input").map(Node::to_value).unwrap_or_default();
-    let mut simulation = Simulation::start_with(&template, input, corners);
+    let mut simulation = Simulation::start_with(&template, input, corners, None);
     let initial = simulation.observe();
     let mut seen = Vec::with_capacity(steps.len());
     for (at, step) in steps.into_iter().enumerate() {

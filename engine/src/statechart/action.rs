@@ -52,9 +52,13 @@ impl<'t> Run<'t, '_> {
         event: &EventView,
     ) -> bool {
         let Some(guard) = &branch.guard else { return true };
-        self.holds(guard, event).unwrap_or_else(|error| {
-            let place = format!("{}/params/branches/{at}/guard", action.pointer);
-            self.report(event, place, &error);
+        let place = || format!("{}/params/branches/{at}/guard", action.pointer);
+        let holds = self.holds(guard, event);
+        if let Some(witness) = &mut self.witness {
+            witness.chose(place());
+        }
+        holds.unwrap_or_else(|error| {
+            self.report(event, place(), &error);
             false
         })
     }

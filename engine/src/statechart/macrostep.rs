@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::conflict::Selected;
-use super::{Chart, Command, Loop, Macrostep};
+use super::{Chart, Command, Loop, Macrostep, Witness};
 use crate::expression::{Budget, EvalError, EventView, Expression, Scope};
 use crate::template::{StateIndex, Template};
 use crate::value::{Object, Value};
@@ -25,16 +25,16 @@ pub fn start<'t>(
     template: &'t Template,
     input: &EventView,
 ) -> Result<(Chart, Macrostep<'t>), Loop> {
-    start_with(template, input, Corners::Pled)
+    start_with(template, input, Manner::default())
 }
 
 pub(crate) fn start_with<'t>(
     template: &'t Template,
     input: &EventView,
-    corners: Corners,
+    manner: Manner<'_>,
 ) -> Result<(Chart, Macrostep<'t>), Loop> {
     let mut chart = Chart { context: template.context.clone(), ..Chart::default() };
-    let macrostep = Run::new(template, &mut chart, corners).start(input)?;
+    let macrostep = Run::new(template, &mut chart, manner).start(input)?;
     Ok((chart, macrostep))
 }
 
@@ -50,16 +50,16 @@ pub fn macrostep<'t>(
     chart: &mut Chart,
     event: &EventView,
 ) -> Result<Macrostep<'t>, Loop> {
-    macrostep_with(template, chart, event, Corners::Pled)
+    macrostep_with(template, chart, event, Manner::default())
 }
 
 pub(crate) fn macrostep_with<'t>(
     template: &'t Template,
     chart: &mut Chart,
     event: &EventView,
-    corners: Corners,
+    manner: Manner<'_>,
 ) -> Result<Macrostep<'t>, Loop> {
-    Run::new(template, chart, corners).take(event)
+    Run::new(template, chart, manner).take(event)
 }
 
 /// Says whether a guard holds, in the place of its evaluation.
@@ -76,7 +76,8 @@ pub fn start_deciding<'t>(
     decide: Decide<'_>,
 ) -> Result<(Chart, Macrostep<'t>), Loop> {
     let mut chart = Chart { context: template.context.clone(), ..Chart::default() };
-    let run = Run { decide: Some(decide), ..Run::new(template, &mut chart, Corners::Pled) };
+    let manner = Manner::default();
+    let run = Run { decide: Some(decide), ..Run::new(template, &mut chart, manner) };
     let macrostep = run.start(input)?;
     Ok((chart, macrostep))
 }
@@ -91,13 +92,22 @@ pub fn macrostep_deciding<'t>(
     event: &EventView,
     decide: Decide<'_>,
 ) -> Result<Macrostep<'t>, Loop> {
-    Run { decide: Some(decide), ..Run::new(template, chart, Corners::Pled) }.take(event)
+    Run { decide: Some(decide), ..Run::new(template, chart, Manner::default()) }.take(event)
 }
 
 /// Leaves all states for an end from outside: exit actions, then timers and invocations, innermost
 /// and last first. What the actions raise is not heard any more.
 pub fn exit<'t>(template: &'t Template, chart: &mut Chart, event: &EventView) -> Macrostep<'t> {
-    let mut run = Run::new(template, chart, Corners::Pled);
+    exit_with(template, chart, event, Manner::default())
+}
+
+pub(crate) fn exit_with<'t>(
+    template: &'t Template,
+    chart: &mut Chart,
+    event: &EventView,
+    manner: Manner<'_>,
+) -> Macrostep<'t> {
+    let mut run = Run::new(template, chart, manner);
     run.leave_all(event);
     run.finish()
 }
@@ -109,12 +119,28 @@ pub fn exit<'t>(template: &'t Template, chart: &mut Chart, event: &EventView) ->
 /// history, and then takes the parts for the targets, so that it enters them without the parent:
 /// its configuration is illegal from then on. Where the history restores the source itself, it sets
 /// the timers of that state a second time and loses hold of the first ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Corners {
     /// The parent is entered again; timers and invocations begin afresh.
+    #[default]
     Pled,
     /// The same as XState, for comparing the two: see [`crate::simulate::simulate_line`].
     XState,
+}
+
+/// How the algorithm is run. It makes no difference to an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Manner<'w> {
+    pub(crate) corners: Corners,
+    /// Who is told of what was looked at.
+    pub(crate) witness: Option<&'w mut Witness>,
+}
+
+impl<'w> Manner<'w> {
+    /// The engine's, told to this witness.
+    pub(crate) fn seen_by(witness: Option<&'w mut Witness>) -> Self {
+        Self { witness, ..Self::default() }
+    }
 }
 
 /// A macrostep on its way.
@@ -127,6 +153,7 @@ pub(super) struct Run<'t, 'c> {
     pub(super) cornered: bool,
     /// Asked for guards instead of evaluating them.
     pub(super) decide: Option<Decide<'c>>,
+    pub(super) witness: Option<&'c mut Witness>,
     pub(super) budget: Budget,
     pub(super) internal: VecDeque<EventView>,
     pub(super) commands: Vec<Command<'t>>,
@@ -154,11 +181,13 @@ pub(super) struct Run<'t, 'c> {
 }
 
 impl<'t, 'c> Run<'t, 'c> {
-    fn new(template: &'t Template, chart: &'c mut Chart, corners: Corners) -> Self {
+    fn new(template: &'t Template, chart: &'c mut Chart, manner: Manner<'c>) -> Self {
+        let Manner { corners, witness } = manner;
         Self {
             template,
             chart,
             corners,
+            witness,
             cornered: false,
             decide: None,
             budget: Budget { steps: template.limits.logic_steps, bytes: PRODUCED_BYTES_MAX },
@@ -182,6 +211,9 @@ impl<'t, 'c> Run<'t, 'c> {
 
     fn start(mut self, input: &EventView) -> Result<Macrostep<'t>, Loop> {
         self.handled = true;
+        if let Some(witness) = &mut self.witness {
+            witness.started();
+        }
         self.count()?;
         self.initial_microstep(input);
         self.settle(input)?;
@@ -212,9 +244,15 @@ impl<'t, 'c> Run<'t, 'c> {
         event: &EventView,
     ) -> Result<bool, EvalError> {
         let scope = scope(self.chart, event);
-        match &mut self.decide {
-            None => guard.holds(&scope, &mut self.budget),
-            Some(decide) => Ok(decide(guard, &scope)),
+        match (&mut self.decide, &mut self.witness) {
+            (Some(decide), _) => Ok(decide(guard, &scope)),
+            (None, None) => guard.holds(&scope, &mut self.budget),
+            (None, Some(witness)) => {
+                let state_id = |state| self.template.state(state).id.clone();
+                let (holds, trace) = guard.holds_traced(&scope, &mut self.budget, &state_id);
+                witness.evaluated(trace, holds.is_err());
+                holds
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod leave;
 mod macrostep;
 mod microstep;
 mod select;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,9 @@ use crate::value::{Object, Value};
 pub use compensation::compensation;
 pub use configuration::{IllegalState, chart_from, leaves, store};
 pub use macrostep::{Corners, Decide, exit, macrostep, macrostep_deciding, start, start_deciding};
-pub(crate) use macrostep::{macrostep_with, start_with};
+pub(crate) use macrostep::{Manner, exit_with, macrostep_with, start_with};
+pub(crate) use witness::Witness;
+pub use witness::{Candidate, Choice, Fate, Round, Stimulus};
 
 /// What the algorithm reads and changes.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,5 +1,7 @@
 //! Which transitions an event takes (R3), and which are taken without one (R4).
 
+use std::sync::Arc;
+
 use super::conflict::{Selected, remove_conflicts};
 use super::macrostep::{Corners, Run};
 use crate::expression::EventView;
@@ -16,7 +18,7 @@ impl<'t> Run<'t, '_> {
             }
             Corners::XState => self.select_as_xstate(0, event, &mut selected),
         }
-        remove_conflicts(self.template, self.chart, selected)
+        self.without_conflicts(selected, Some(&event.event_type))
     }
 
     /// Selects in the subtree of the active state at place `at`: inner states first, its own
@@ -114,7 +116,20 @@ impl<'t> Run<'t, '_> {
                 }
             }
         }
-        remove_conflicts(template, self.chart, selected)
+        self.without_conflicts(selected, None)
+    }
+
+    fn without_conflicts(
+        &mut self,
+        selected: Vec<Selected<'t>>,
+        event: Option<&Arc<str>>,
+    ) -> Vec<Selected<'t>> {
+        let Some(witness) = &mut self.witness else {
+            return remove_conflicts(self.template, self.chart, selected);
+        };
+        let kept = remove_conflicts(self.template, self.chart, selected.clone());
+        witness.selected(self.template, self.chart, event, &selected, &kept);
+        kept
     }
 
     /// A guard that has no value does not hold. Each is reported once in a macrostep: were it
@@ -122,7 +137,11 @@ impl<'t> Run<'t, '_> {
     /// ever.
     fn guard_holds(&mut self, transition: &Transition, event: &EventView) -> bool {
         let Some(guard) = &transition.guard else { return true };
-        match self.holds(guard, event) {
+        let holds = self.holds(guard, event);
+        if let Some(witness) = &mut self.witness {
+            witness.asked(transition.number);
+        }
+        match holds {
             Ok(holds) => holds,
             Err(error) => {
                 if !self.failed_guards.contains(&transition.number) {

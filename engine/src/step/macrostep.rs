@@ -25,13 +25,14 @@ impl<'t> Run<'t> {
         } else {
             EventView { event_type: "pled.init".into(), data: Value::Null, ..view.clone() }
         };
-        let started = match statechart::start(self.template, &init) {
-            Ok((chart, macrostep)) => {
-                self.chart = chart;
-                self.follow(macrostep, &init, None)
-            }
-            Err(error) => self.fail_in_loop(&error),
-        };
+        let started =
+            match statechart::start_with(self.template, &init, Self::manner(&mut self.notes)) {
+                Ok((chart, macrostep)) => {
+                    self.chart = chart;
+                    self.follow(macrostep, &init, None)
+                }
+                Err(error) => self.fail_in_loop(&error),
+            };
         match started {
             (Outcome::Rejected, _) => started,
             _ if is_init => (Outcome::Applied, None),
@@ -45,7 +46,8 @@ impl<'t> Run<'t> {
     /// One macrostep; if its event is an error that nothing handles, that is an incident at
     /// `place`.
     pub(super) fn macrostep(&mut self, view: &EventView, place: Option<Token>) -> Taken {
-        match statechart::macrostep(self.template, &mut self.chart, view) {
+        let manner = Self::manner(&mut self.notes);
+        match statechart::macrostep_with(self.template, &mut self.chart, view, manner) {
             Ok(macrostep) => self.follow(macrostep, view, place),
             Err(error) => {
                 self.keep_compensation(view);
@@ -141,7 +143,8 @@ impl<'t> Run<'t> {
         if taken.0 != Outcome::Ignored {
             return taken;
         }
-        let macrostep = statechart::exit(self.template, &mut self.chart, view);
+        let manner = Self::manner(&mut self.notes);
+        let macrostep = statechart::exit_with(self.template, &mut self.chart, view, manner);
         self.record(view, macrostep.microsteps);
         self.carry_out(macrostep.commands, true);
         self.compensate_and_end(Status::Cancelled);

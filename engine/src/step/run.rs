@@ -12,7 +12,7 @@ use crate::execution::{Born, Execution, Incident, State, Status, TakenId};
 use crate::expression::EventView;
 use crate::id::{EventType, ExecutionId, Hash, Token};
 use crate::message::{Body, Event, Message, Millis, Send, Source};
-use crate::statechart::{self, Chart};
+use crate::statechart::{self, Chart, Manner, Round, Witness};
 use crate::template::{StateIndex, Template};
 use crate::value::Value;
 
@@ -39,6 +39,14 @@ pub(super) struct Run<'t> {
     pub(super) own: VecDeque<OwnSend>,
     /// Incidents that arose at no effect.
     pub(super) incidents: Vec<Incident>,
+    pub(super) notes: Option<&'t mut Notes>,
+}
+
+/// What a step looked at: a list of rounds for each cause, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    pub(super) witness: Witness,
+    pub(crate) of_causes: Vec<Vec<Round>>,
 }
 
 /// An event for the execution itself, to be taken in the step that sends it.
@@ -83,6 +91,7 @@ impl<'t> Run<'t> {
             log: Vec::new(),
             own: VecDeque::new(),
             incidents: Vec::new(),
+            notes: None,
         })
     }
 
@@ -109,7 +118,7 @@ impl<'t> Run<'t> {
             Taking::Fired { timer } => self.timer_fired(timer),
         };
         self.remember(message, outcome);
-        self.causes.push(Cause::of(message, outcome, error));
+        self.cause(Cause::of(message, outcome, error));
         Verdict::Taken(outcome)
     }
 
@@ -178,7 +187,19 @@ impl<'t> Run<'t> {
             reply: None,
             body: Body::Send(send),
         };
-        self.causes.push(Cause::of(&message, outcome, error));
+        self.cause(Cause::of(&message, outcome, error));
+    }
+
+    fn cause(&mut self, cause: Cause) {
+        self.causes.push(cause);
+        if let Some(notes) = &mut self.notes {
+            notes.of_causes.push(notes.witness.take());
+        }
+    }
+
+    /// How the algorithm is run.
+    pub(super) fn manner<'n>(notes: &'n mut Option<&'t mut Notes>) -> Manner<'n> {
+        Manner::seen_by(notes.as_mut().map(|notes| &mut notes.witness))
     }
 
     /// Takes an event that the execution sent to itself, if its data fits.
