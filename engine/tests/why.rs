@@ -71,7 +71,7 @@ fn the_start_of_an_order_says_why_it_is_charged() {
       orderId: null → "order-42"
 
     effects
-      timer set, timer 1-0, due 1764000900010
+      timer set, timer 1-0, due 1764000600010
       task, action payments.charge, task 1-1, attempt 1
       timer set, timer 1-2, due 1764000180010
     "#);
