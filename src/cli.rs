@@ -175,8 +175,10 @@ pub(crate) struct All {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 clean, 1 errors (with --deny-warnings also warnings), 2 the \
-    command line is wrong or a file could not be read.")]
+#[command(
+    after_help = "Exit codes: 0 clean, 1 errors (with --deny-warnings also warnings), 2 the \
+    command line is wrong or a file could not be read."
+)]
 pub(crate) struct Check {
     /// Templates, folders of templates, or `-` for standard input.
     #[arg(required_unless_present = "explain")]

@@ -183,6 +183,7 @@ async fn story_a_bad_template_is_refused_with_the_place_and_the_reason() {
     assert_eq!(error["pointer"], "/states/ticking/on/STOP/target", "{problem}");
     assert!(error["detail"].as_str().unwrap().contains("nowhere"), "{problem}");
     assert!(error["detail"].as_str().unwrap().contains("(line 13, column "), "{problem}");
+    assert_eq!((&error["code"], &error["line"]), (&"E013".into(), &13.into()), "{problem}");
 
     let misspelt = STEADY.replace("\"==\":", "\"equals\":");
     let problem = doors.problem("/v1/templates", &misspelt, 422).await;

@@ -119,7 +119,6 @@ impl Members {
 
 /// A body that is no JSON.
 pub(crate) fn malformed(error: &InvalidJson) -> Problem {
-    Problem::new(Kind::BadRequest, format!("the body is not valid JSON: {error}")).with_errors(
-        vec![FieldError { pointer: String::new(), detail: error.to_string(), code: None }],
-    )
+    Problem::new(Kind::BadRequest, format!("the body is not valid JSON: {error}"))
+        .with_errors(vec![FieldError { detail: error.to_string(), ..FieldError::default() }])
 }

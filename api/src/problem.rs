@@ -47,7 +47,7 @@ pub struct ProblemDetails {
 }
 
 /// One error and its place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// JSON pointer (RFC 6901) into the request's body.
     pub pointer: String,
@@ -56,6 +56,15 @@ pub struct FieldError {
     /// A stable code, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// Its line in the body, from 1, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// Its column in characters, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// What to do about it, where there is advice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 /// The catalogue.
@@ -238,8 +247,9 @@ impl Problem {
     /// One field of the body is not valid.
     pub fn field(pointer: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self::new(Kind::ValidationFailed, format!("{pointer}: {detail}"))
-            .with_errors(vec![FieldError { pointer: pointer.to_owned(), detail, code: None }])
+        Self::new(Kind::ValidationFailed, format!("{pointer}: {detail}")).with_errors(vec![
+            FieldError { pointer: pointer.to_owned(), detail, ..FieldError::default() },
+        ])
     }
 }
 

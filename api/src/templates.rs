@@ -84,6 +84,9 @@ fn refused(error: RegisterError) -> Problem {
                         pointer: error.pointer.clone(),
                         detail: format!("{} (line {line}, column {column})", error.message),
                         code: Some(error.code.to_string()),
+                        line: Some(line),
+                        column: Some(column),
+                        help: error.help.clone(),
                     }
                 })
                 .collect();

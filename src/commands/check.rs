@@ -26,7 +26,10 @@ pub(crate) fn run(global: &Global, options: &Check) -> ExitCode {
 
 fn explain(global: &Global, name: &str) -> u8 {
     let Some(code) = code::find(name) else {
-        say_error(&format!("pled: there is no code {name:?}; these are known:\n{}", render::list()));
+        say_error(&format!(
+            "pled: there is no code {name:?}; these are known:\n{}",
+            render::list()
+        ));
         return USAGE;
     };
     match global.output {

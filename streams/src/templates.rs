@@ -289,7 +289,11 @@ impl TemplateCache {
     ) -> Result<Result<Option<Arc<Template>>, String>, ReadError> {
         let version = match selector.version {
             Some(version) => Some(version),
-            None => self.newest_version(nats, &selector.name).await?,
+            None => match self.newest_version(nats, &selector.name).await {
+                Ok(newest) => newest,
+                Err(error @ ReadError::Corrupt { .. }) => return Ok(Err(error.to_string())),
+                Err(error @ ReadError::Unavailable { .. }) => return Err(error),
+            },
         };
         let Some(version) = version else {
             return Ok(Ok(None));
@@ -304,7 +308,11 @@ impl TemplateCache {
             Err(error @ ReadError::Corrupt { .. }) => return Ok(Err(error.to_string())),
             Err(error @ ReadError::Unavailable { .. }) => return Err(error),
         };
+        // Whoever may write to the bucket may put there what no door would have taken.
         match Template::parse(&source) {
+            Ok(template) if template.reference() != reference => {
+                Ok(Err(format!("{reference}: what is stored there is {}", template.reference())))
+            }
             Ok(template) => {
                 let template = Arc::new(template);
                 self.versions.insert(reference, template.clone());

@@ -295,7 +295,8 @@ codes! {
         r#"{ "invoke": { "src": "flight.book", "onDone": "paying", "onError": "undo" } }"#;
     NEVER_DONE = "W016" Warning "an onDone that never comes"
         "A transition waits for a state to be done, and that state never is: a compound state is done \
-         when a direct child that is final is entered, a parallel one when all of its regions are."
+         when a direct child that is final is entered, a parallel one when all of its regions are. When the \
+         root is done, the execution ends, and nothing follows."
         "Make the state in which it is done final."
         r#"{ "onDone": "next", "initial": "a", "states": { "a": {} } }"#;
     NEVER_COMES = "W017" Warning "an event that never comes"

@@ -134,6 +134,9 @@ fn never_come(found: &mut Found<'_, '_>) {
                     }
                 }
                 Made::Known => None,
+                Made::Unknown if event.starts_with("pled.") => {
+                    Some(("the engine acts on it, before any transition could".to_owned(), None))
+                }
                 Made::Unknown => Some(("the engine makes none of that name".to_owned(), None)),
             };
             let Some((why, near)) = refused else { continue };
@@ -160,17 +163,7 @@ enum Made<'e> {
 
 impl<'e> Made<'e> {
     fn of(event: &'e str) -> Self {
-        let known = [
-            "error.execution",
-            "done.compensate",
-            "error.compensate",
-            "pled.cancel",
-            "pled.pause",
-            "pled.resume",
-            "pled.terminate",
-            "pled.migrate",
-            "pled.init",
-        ];
+        let known = ["error.execution", "done.compensate", "error.compensate", "pled.cancel"];
         if known.contains(&event) {
             return Self::Known;
         }
@@ -195,6 +188,12 @@ fn never_done(found: &mut Found<'_, '_>) {
         for (event, transitions) in &state.on.exact {
             let done = event.strip_prefix("done.state.").and_then(|id| template.index_of(id));
             let (Some(done), Some(first)) = (done, transitions.first()) else { continue };
+            if done == 0 {
+                let message = "the execution ends when its root is done, so nothing follows here";
+                let help = "give the root `output`, or do this on entry to its final states";
+                found.add(&code::NEVER_DONE, place(&first.pointer), message, help);
+                continue;
+            }
             if template.state(done).children.is_empty() || can_be_complete(template, done) {
                 continue;
             }
@@ -219,11 +218,14 @@ fn never_done(found: &mut Found<'_, '_>) {
                 ),
             };
             let message = format!("the state {:?} is never done: {why}", &**id);
-            let pointer = first.pointer.to_string();
-            let at = pointer.strip_suffix("/0").filter(|it| it.ends_with("/onDone"));
-            found.add(&code::NEVER_DONE, at.unwrap_or(&pointer), message, help);
+            found.add(&code::NEVER_DONE, place(&first.pointer), message, help);
         }
     }
+}
+
+/// Of an `onDone` with several transitions the whole.
+fn place(pointer: &str) -> &str {
+    pointer.strip_suffix("/0").filter(|it| it.ends_with("/onDone")).unwrap_or(pointer)
 }
 
 fn spawned<'a>(actions: &'a [Acted<'_>]) -> impl Iterator<Item = &'a str> {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use pled_engine::id::TemplateSelector;
 use pled_harness::wait_until;
+use pled_streams::subject::StreamKind;
 use pled_streams::templates::{
     Newest, RegisterError, TemplateCache, get, latest, list, list_versions, register, watch_newest,
 };
@@ -88,6 +89,35 @@ async fn the_cache_keeps_versions_and_notices_a_newer_one_within_a_second() {
 
     assert!(cache.cached(&"order@1".parse().unwrap()).is_some());
     assert!(cache.get(&nats, &selector("order@7")).await.unwrap().unwrap().is_none());
+}
+
+/// Whoever may write to the bucket can put there what no door would take.
+#[tokio::test]
+async fn what_was_put_into_the_bucket_by_hand_is_used_only_if_it_is_the_template_that_it_says() {
+    let Installation { nats, server: _server } = Installation::start().await;
+    register(&nats, &source(1, "payments.charge")).await.unwrap();
+    let context = async_nats::jetstream::new(nats.client().clone());
+    let put = async |key: &str, value: &str| {
+        let subject = nats.names().key(StreamKind::Templates, key);
+        context.publish(subject, value.to_owned().into()).await.unwrap().await.unwrap();
+    };
+    let misspelt = source(2, "payments.charge").replace("\"src\"", "\"scr\"");
+    put("order.2", &misspelt).await;
+    put("order.3", &source(1, "payments.charge")).await;
+    put("order.4", "{").await;
+    put("order.5", "").await;
+    put("broken.latest", "newest").await;
+
+    let cache = TemplateCache::default();
+    let unusable =
+        async |which: &str| cache.get(&nats, &selector(which)).await.unwrap().unwrap_err();
+    let why = unusable("order@2").await;
+    assert!(why.contains("`scr`") && why.contains("line "), "{why}");
+    assert_eq!(unusable("order@3").await, "order@3: what is stored there is order@1");
+    assert!(unusable("order@4").await.starts_with("order@4: "));
+    assert!(unusable("order@5").await.starts_with("order@5: "));
+    assert!(unusable("broken").await.contains("no version"));
+    assert!(cache.get(&nats, &selector("order@1")).await.unwrap().unwrap().is_some());
 }
 
 #[tokio::test]
