@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use pled_engine::id::TemplateSelector;
+use pled_engine::template::InvalidTemplate;
 use pled_streams::templates::{self, RegisterError};
 use serde_json::json;
 
@@ -20,7 +21,7 @@ pub(crate) async fn add(global: &Global, file: &Path) -> anyhow::Result<ExitCode
     let registered = match templates::register(&nats, &source).await {
         Ok(registered) => registered,
         Err(RegisterError::Invalid(invalid)) => {
-            report_errors(file, &invalid.source_text);
+            report(file, &invalid);
             return Ok(ExitCode::FAILURE);
         }
         Err(error) => return Err(error.into()),
@@ -74,4 +75,9 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
         return Ok(source);
     }
     std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+}
+
+/// Prints the errors of a template with their places, as `pled check` does.
+pub(crate) fn report(file: &Path, invalid: &InvalidTemplate) {
+    report_errors(file, &invalid.source_text);
 }
