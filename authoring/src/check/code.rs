@@ -188,6 +188,21 @@ codes! {
         "An expression could not be compiled."
         "Write it in the logic profile of the template."
         r#"{ "guard": {} }"#;
+    SCHEMA = "E024" Error "no JSON Schema"
+        "The schema of an event is no JSON Schema 2020-12, or has a pattern whose cost is not bounded. \
+         Each event is held against it, so it must be one that can be."
+        "Correct it at the place shown."
+        r#"{ "events": { "PAID": { "schema": { "type": "objekt" } } } }"#;
+    SCHEMA_REFERENCE = "E025" Error "a schema that refers elsewhere"
+        "A schema refers to something that is not in it. Nothing is fetched: an execution means the \
+         same on every machine and on every day."
+        "Copy what it refers to into `$defs`, and refer to it as `#/$defs/…`."
+        r#"{ "schema": { "$ref": "https://shop.example/paid.json" } }"#;
+    VALUE_DEPTH = "E026" Error "a value that is nested too deep"
+        "What an execution holds is nested 64 deep at most, so that every reader of JSON can read its \
+         journal."
+        "Make it flatter, or carry it as a string."
+        r#"{ "context": { "x": [[[["… 64 times …"]]]] } }"#;
     OPERATOR = "E100" Error "an unknown operator"
         "The operator does not exist in `pled-logic-1`. Implementations of JSONLogic that take an \
          unknown operator for data make each guard with a slip of the keyboard true."
