@@ -8,7 +8,7 @@ use pled_engine::value::Value;
 use serde::Serialize;
 use similar::{ChangeTag, TextDiff};
 
-use super::moment::Happening;
+use super::moment::{Happening, element};
 use super::world::{Delivered, World};
 use super::yaml::Place;
 
@@ -225,8 +225,8 @@ impl Wanted {
             wanted.as_ref().is_none_or(|wanted| fits(wanted, seen))
         };
         match (self, seen) {
-            (Self::Named(name), Happening::Task { invocation, action, .. }) => {
-                invocation.as_ref() == Some(name) || action == name
+            (Self::Named(name), Happening::Task { invocation, index, action, .. }) => {
+                is_called(invocation.as_ref(), *index, name) || action == name
             }
             (
                 Self::Action { action: wanted, params },
@@ -234,9 +234,9 @@ impl Wanted {
             ) => wanted == action && value(params, input),
             (
                 Self::Invoke { invocation: wanted, input: pattern, attempt: number },
-                Happening::Task { invocation: Some(invocation), input, attempt, .. },
+                Happening::Task { invocation, index, input, attempt, .. },
             ) => {
-                wanted == invocation
+                is_called(invocation.as_ref(), *index, wanted)
                     && value(pattern, input)
                     && number.is_none_or(|number| number == *attempt)
             }
@@ -273,11 +273,16 @@ impl Wanted {
     }
 }
 
+/// Whether a task is meant by the name of its invocation, or of its element in that.
+fn is_called(invocation: Option<&Arc<str>>, index: Option<u32>, name: &Arc<str>) -> bool {
+    invocation.is_some_and(|own| own == name || element(own, index) == *name)
+}
+
 /// An effect in a line, in the words of [`Wanted`].
 fn text(seen: &Happening) -> String {
     match seen {
-        Happening::Task { invocation: Some(invocation), input, attempt, .. } => {
-            format!("invoke {invocation} #{attempt} {input}")
+        Happening::Task { invocation: Some(invocation), index, input, attempt, .. } => {
+            format!("invoke {} #{attempt} {input}", element(invocation, *index))
         }
         Happening::Task { invocation: None, action, input, .. } => format!("{action} {input}"),
         Happening::Cancel { name } => format!("cancel {name}"),

@@ -7,8 +7,10 @@ use pled_engine::effect::TaskEffect;
 use pled_engine::message::{Failure, Millis, TaskOutcome};
 use pled_engine::value::Value;
 
-/// The answers to the attempts of tasks, by the name of an invocation, of one element of it
-/// (`notify[2]`), or of an action; the first of these that is there is asked.
+use super::moment::element;
+
+/// The answers to the attempts of tasks, by the name of an element of an invocation's `each`
+/// (`notify[2]`), of an invocation or of an action; the first of these that is there is asked.
 pub type Mocks = BTreeMap<Arc<str>, Vec<Answer>>;
 
 /// What one attempt, or several in a row, of a task come to.
@@ -45,8 +47,8 @@ pub(super) fn answer<'m>(
 }
 
 fn find<'m>(mocks: &'m Mocks, task: &TaskEffect) -> Option<(&'m Arc<str>, &'m Vec<Answer>)> {
-    let invocation = task.invocation.as_deref().and_then(|id| mocks.get_key_value(id));
-    invocation.or_else(|| mocks.get_key_value(&task.action))
+    let names = task.invocation.iter().flat_map(|id| [element(id, task.index), id.clone()]);
+    names.chain([task.action.clone()]).find_map(|name| mocks.get_key_value(&name))
 }
 
 impl Answer {

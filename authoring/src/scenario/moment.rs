@@ -43,9 +43,10 @@ pub struct Moment {
 pub enum Happening {
     /// An attempt of a task is handed to a worker.
     Task {
-        /// The id of the invocation, with the element's index where there is one, `notify[2]`;
-        /// `None` for fire-and-forget.
+        /// The id of the invocation; `None` for fire-and-forget.
         invocation: Option<Arc<str>>,
+        /// Which element of the invocation's `each` it is, from 0.
+        index: Option<u32>,
         /// The named work.
         action: Arc<str>,
         /// The arguments.
@@ -132,6 +133,7 @@ fn happenings(before: &Execution, entry: &JournalEntry, after: &Execution) -> Ve
     let happening = |kind: &EffectKind| match kind {
         EffectKind::Task(task) => Happening::Task {
             invocation: task.invocation.clone(),
+            index: task.index,
             action: task.action.clone(),
             input: task.input.clone(),
             attempt: task.attempt,
@@ -156,7 +158,18 @@ fn happenings(before: &Execution, entry: &JournalEntry, after: &Execution) -> Ve
 
 /// What a person calls a task.
 pub(super) fn name_of(task: &Task) -> Arc<str> {
-    task.invocation.clone().unwrap_or_else(|| task.action.clone())
+    match &task.invocation {
+        Some(invocation) => element(invocation, task.index),
+        None => task.action.clone(),
+    }
+}
+
+/// `notify`, or `notify[2]` for an element of its `each`.
+pub(super) fn element(invocation: &Arc<str>, index: Option<u32>) -> Arc<str> {
+    match index {
+        Some(index) => format!("{invocation}[{index}]").into(),
+        None => invocation.clone(),
+    }
 }
 
 fn task_name(token: Token, before: &Execution, after: &Execution) -> Arc<str> {

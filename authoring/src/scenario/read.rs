@@ -499,8 +499,9 @@ impl Reader<'_> {
 
     fn task_name(&mut self, field: &str, name: &str, place: Place) -> Arc<str> {
         if let Some(template) = self.template {
-            let base = name.split_once('[').map_or(name, |(base, _)| base);
             let names = task_names(template);
+            // `notify[2]` is an element of the invocation `notify`.
+            let base = name.split_once('[').map_or(name, |(base, _)| base);
             if !names.iter().any(|known| **known == *base) {
                 let candidates = names.iter().map(|name| &**name);
                 let message = format!(
@@ -620,12 +621,19 @@ pub(super) fn task_names(template: &Template) -> Vec<Arc<str>> {
     names
 }
 
-/// `5s`, `1500ms`, `15m`, `1h`, `7d` in milliseconds.
+/// `5s`, `1500ms`, `15m`, `1h`, `7d`, `1m 30.5s` in milliseconds.
 #[must_use]
 pub fn duration_ms(text: &str) -> Option<Millis> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit = match unit.trim() {
+    let mut parts = text.split_whitespace().map(part_ms).peekable();
+    parts.peek()?;
+    let sum = parts.try_fold(0_i64, |sum, part| sum.checked_add(part?));
+    sum.filter(|ms| *ms <= DELAY_MS_MAX)
+}
+
+fn part_ms(text: &str) -> Option<Millis> {
+    let is_unit = |letter: char| !letter.is_ascii_digit() && letter != '.';
+    let (number, unit) = text.split_at(text.find(is_unit)?);
+    let unit = match unit {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
@@ -633,7 +641,12 @@ pub fn duration_ms(text: &str) -> Option<Millis> {
         "d" => 86_400_000,
         _ => return None,
     };
-    number.parse::<Millis>().ok()?.checked_mul(unit).filter(|ms| *ms <= DELAY_MS_MAX)
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if unit != 1_000 && !fraction.is_empty() || fraction.len() > 3 {
+        return None;
+    }
+    let millis: Millis = format!("{fraction:0<3}").parse().ok()?;
+    whole.parse::<Millis>().ok()?.checked_mul(unit)?.checked_add(millis)
 }
 
 fn failure(code: &str) -> Failure {

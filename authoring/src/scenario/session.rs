@@ -88,7 +88,7 @@ impl Session {
             "done" => self.done(rest),
             "fail" => self.fail(rest),
             _ => match word.strip_prefix('+') {
-                Some(time) => self.pass(time),
+                Some(_) => self.pass(line.trim_start_matches('+')),
                 None => self.send(word, rest),
             },
         };
@@ -278,7 +278,7 @@ impl Session {
         }
         if let Some((due, _)) = self.world.timers().first() {
             let in_ms = due - self.world.now();
-            lines.push(labelled("time", &format!("+{}", show::duration(in_ms).replace(' ', " +"))));
+            lines.push(labelled("time", &format!("+{}", show::duration(in_ms))));
         }
         if lines.is_empty() { "  nothing: it is over".to_owned() } else { lines.join("\n") }
     }

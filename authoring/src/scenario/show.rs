@@ -8,12 +8,12 @@ use pled_engine::message::Millis;
 use pled_engine::template::Template;
 use pled_engine::value::{Object, Value};
 
-use super::moment::{Happening, Moment};
+use super::moment::{Happening, Moment, element};
 use super::world::World;
 
 /// A moment as lines: what was taken, the way of the configuration, the context's changes, and
-/// what is to be done. `began` is the time of the command that led to it: what came later by
-/// itself is told with its time.
+/// what is to be done. The first one of a command says nothing of its cause, which was typed; what
+/// came by itself is told with its time.
 pub(super) fn moment(moment: &Moment, template: &Template, is_first: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let ignored = moment.outcome == Outcome::Ignored;
@@ -47,10 +47,13 @@ pub(super) fn moment(moment: &Moment, template: &Template, is_first: bool) -> Ve
 
 fn happening(effect: &Happening, now: Millis, template: &Template) -> Option<String> {
     Some(match effect {
-        Happening::Task { invocation, action, input, attempt } => {
+        Happening::Task { invocation, index, action, input, attempt } => {
             let attempt = if *attempt == 1 { String::new() } else { format!(" #{attempt}") };
             match invocation {
-                Some(id) => labelled("invoke", &format!("{id}{attempt} ({action}) {input}")),
+                Some(id) => {
+                    let id = element(id, *index);
+                    labelled("invoke", &format!("{id}{attempt} ({action}) {input}"))
+                }
                 None => labelled("action", &format!("{action}{attempt} {input}")),
             }
         }
@@ -177,10 +180,19 @@ pub fn duration(ms: Millis) -> String {
 #[cfg(test)]
 mod tests {
     use super::duration;
+    use crate::scenario::duration_ms;
 
     #[test]
     fn durations_are_told_in_their_largest_units() {
-        let told = [0, 5_000, 1_500, 90_000, 3_600_000, 694_861_010].map(duration);
+        let times = [0, 5_000, 1_500, 90_000, 3_600_000, 694_861_010];
+        let told = times.map(duration);
         assert_eq!(told, ["0s", "5s", "1.5s", "1m 30s", "1h", "8d 1h 1m 1.01s"]);
+        assert_eq!(told.map(|text| duration_ms(&text)), times.map(Some));
+    }
+
+    #[test]
+    fn what_is_no_time_is_none() {
+        let wrong = ["", "5", "s", "1.5h", "1.2345s", "-1s", "5 s", "9999999999d", "1x"];
+        assert_eq!(wrong.map(duration_ms), [None; 9]);
     }
 }

@@ -331,10 +331,10 @@ impl World {
         for effect in &entry.effects {
             match &effect.kind {
                 EffectKind::Task(task) => self.work(task),
-                EffectKind::TaskCancel { task, .. } => {
-                    self.answers.retain(|_, answer| answer.task != *task);
-                }
-                EffectKind::TimerSet { .. }
+                // Advice only: the answer comes all the same, and is taken where it undoes a
+                // success that came too late.
+                EffectKind::TaskCancel { .. }
+                | EffectKind::TimerSet { .. }
                 | EffectKind::TimerCancel { .. }
                 | EffectKind::Send { .. } => {}
             }
