@@ -75,24 +75,64 @@ pub fn replay(template: &Template, entries: &[JournalEntry]) -> Result<Replayed,
     let Some(first) = entries.first() else {
         return Err(nothing());
     };
-    differ(first, "template_hash", &Some(template.hash), &first.template_hash)?;
-    let mut before = Execution::unborn(first.execution.clone());
-    let mut causes = 0;
-    let mut epoch = 0;
+    let mut replayer = Replayer::begin(first.execution.clone());
     for entry in entries {
-        verify_link(&before, epoch, entry)?;
+        replayer.take(template, entry)?;
+    }
+    let Replayer { before, causes, .. } = replayer;
+    Ok(Replayed { entries: before.seq, execution: before, causes })
+}
+
+/// Takes the steps of one execution again as its entries come, one after the other, in the memory
+/// of one state.
+#[derive(Clone, Debug)]
+pub struct Replayer {
+    before: Execution,
+    epoch: u64,
+    causes: u64,
+}
+
+impl Replayer {
+    /// Before the first entry of an execution.
+    #[must_use]
+    pub fn begin(execution: ExecutionId) -> Self {
+        Self { before: Execution::unborn(execution), epoch: 0, causes: 0 }
+    }
+
+    /// After an entry that is not to be questioned; `None` where it does not carry the state.
+    #[must_use]
+    pub fn after(entry: &JournalEntry) -> Option<Self> {
+        let before = execution_of(entry)?;
+        Some(Self { before, epoch: entry.epoch, causes: 0 })
+    }
+
+    /// The execution after the last entry that was taken.
+    #[must_use]
+    pub fn execution(&self) -> &Execution {
+        &self.before
+    }
+
+    /// Takes the step of the next entry again.
+    ///
+    /// # Errors
+    /// With the first difference; then the entry counts as not taken.
+    pub fn take(&mut self, template: &Template, entry: &JournalEntry) -> Result<(), Divergence> {
+        if self.before.seq == 0 {
+            differ(entry, "template_hash", &Some(template.hash), &entry.template_hash)?;
+        }
+        verify_link(&self.before, self.epoch, entry)?;
         differ(entry, "engine", crate::SEMANTICS, &*entry.engine)?;
-        let retaken = retake(template, &before, entry, None)?.seal_like(entry);
+        let retaken = retake(template, &self.before, entry, None)?.seal_like(entry);
         if retaken.entry != *entry {
             compare(&retaken.entry, entry)?;
             verify_content(entry)?;
             return Err(divergence(entry, "hash", &retaken.entry.hash, &entry.hash));
         }
-        before = retaken.after;
-        epoch = entry.epoch;
-        causes += u64::try_from(entry.causes.len()).unwrap_or(u64::MAX);
+        self.before = retaken.after;
+        self.epoch = entry.epoch;
+        self.causes += u64::try_from(entry.causes.len()).unwrap_or(u64::MAX);
+        Ok(())
     }
-    Ok(Replayed { entries: before.seq, execution: before, causes })
 }
 
 /// Checks the chain of an execution from its first entry on: sequences, hashes, times, epochs, and

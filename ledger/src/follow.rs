@@ -68,6 +68,7 @@ impl FollowError {
             }
             Self::Streams(
                 TopologyError::ServerVersion { .. }
+                | TopologyError::ApiLevel { .. }
                 | TopologyError::NotDurable(_)
                 | TopologyError::Missing { .. }
                 | TopologyError::Foreign { .. }

@@ -1,16 +1,23 @@
 //! PLED_DEAD: what was set aside, each with its cause, as it was stored.
 
+use std::collections::BTreeMap;
+
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
+use futures::StreamExt;
 use pled_engine::id::ExecutionId;
 use pled_engine::message::{Millis, Source};
 use pled_engine::partition::{DeadReason, Published};
 
 use crate::codec::Stored;
 use crate::connection::Nats;
+use crate::events::{SendError, stored};
 use crate::publish::{Publication, set_header};
 use crate::read::{ReadError, at_from_leader, next_direct};
-use crate::subject::{DEAD_CUT, DEAD_DETAIL, DEAD_SUBJECT, DEAD_TIME, StreamKind};
+use crate::subject::{
+    CE_ID, CE_SOURCE, DEAD_CUT, DEAD_DETAIL, DEAD_SUBJECT, DEAD_TIME, EMIT, EVENT, EVENT_ID, Names,
+    REPLY, SENDER, StreamKind, number, parse_send_token,
+};
 
 /// Room for the subject, the reason and what the server needs, beside what is set aside.
 const HEADROOM: usize = 10 << 10;
@@ -218,7 +225,7 @@ pub async fn list_after(nats: &Nats, after: u64, limit: usize) -> Result<Vec<Dea
         let stored = next_direct(nats, StreamKind::Dead, &filter, next).await?;
         let Some(stored) = stored else { break };
         next = stored.stream_seq + 1;
-        records.extend(record(nats, stored));
+        records.extend(record_of(nats.names(), stored));
     }
     Ok(records)
 }
@@ -229,7 +236,7 @@ pub async fn list_after(nats: &Nats, after: u64, limit: usize) -> Result<Vec<Dea
 /// If there is no answer.
 pub async fn get(nats: &Nats, seq: u64) -> Result<Option<Dead>, ReadError> {
     let stored = at_from_leader(nats, StreamKind::Dead, seq).await?;
-    Ok(stored.and_then(|stored| record(nats, stored)))
+    Ok(stored.and_then(|stored| record_of(nats.names(), stored)))
 }
 
 /// Drops a record. `false`: it was not there.
@@ -244,8 +251,208 @@ pub async fn drop_record(nats: &Nats, seq: u64) -> Result<bool, ReadError> {
     }
 }
 
-fn record(nats: &Nats, stored: Stored) -> Option<Dead> {
-    let words = nats.names().words(&stored.subject)?;
+/// Where a message that is set aside came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// The stream: `events`, `signals`, `timers`, `ingest`.
+    pub stream: &'a str,
+    /// Its generation.
+    pub generation: u64,
+    /// The sequence there.
+    pub stream_seq: u64,
+}
+
+impl Dead {
+    /// Where it came from; `None` for what is no record of PLED's.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin<'_>> {
+        let mut words = self.origin.splitn(3, '-');
+        Some(Origin {
+            stream: words.next()?,
+            generation: number(words.next()?)?,
+            stream_seq: number(words.next()?)?,
+        })
+    }
+
+    /// The rule worker, ingest sequence and index of what a rule emitted.
+    #[must_use]
+    pub fn emitted_by(&self) -> Option<(&str, u64, u64)> {
+        let text = self.headers.get(HeaderName::from_static(SENDER))?.as_str();
+        let (rest, index) = text.rsplit_once('/')?;
+        let (sender, seq) = rest.rsplit_once('/')?;
+        Some((sender, number(seq)?, number(index)?))
+    }
+
+    /// Whether it only says what was done with a record by hand.
+    #[must_use]
+    pub fn is_note(&self) -> bool {
+        NOTES.contains(&self.reason.as_str())
+    }
+}
+
+/// The reasons of notes: a record was sent once more, or dropped.
+const NOTES: [&str; 2] = ["retried", "dropped"];
+
+/// What was done with a record by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its message was sent once more.
+    Retried,
+    /// It was dropped.
+    Dropped,
+}
+
+/// Takes a record away and leaves a note in its place, which says what became of the message: else
+/// nobody could tell it from one that is lost. `false`: the record was not there any more.
+///
+/// # Errors
+/// If there is no answer: settle it again.
+pub async fn settle(nats: &Nats, dead: &Dead, fate: Fate, detail: &str) -> Result<bool, ReadError> {
+    let word = match fate {
+        Fate::Retried => NOTES[0],
+        Fate::Dropped => NOTES[1],
+    };
+    let execution = dead.execution.as_ref().map_or("_", ExecutionId::as_str);
+    let mut headers = HeaderMap::new();
+    let was = if dead.detail.is_empty() { &dead.reason } else { &dead.detail };
+    set_header(
+        &mut headers,
+        DEAD_DETAIL,
+        &shortened(&format!("{detail} (was {}: {was})", dead.reason)),
+    );
+    set_header(&mut headers, DEAD_SUBJECT, &dead.subject);
+    set_header(&mut headers, DEAD_TIME, &dead.stored_at.to_string());
+    let name = HeaderName::from_static(SENDER);
+    if let Some(sender) = dead.headers.get(name.clone()) {
+        headers.insert(name, sender.clone());
+    }
+    let note = Publication {
+        subject: format!("{}.dead.{word}.{execution}.{}", nats.names().prefix(), dead.origin),
+        headers,
+        payload: Bytes::new(),
+        expected: Some(0),
+    };
+    match nats.publisher(StreamKind::Dead).publish(note).await {
+        Published::Stored { .. } | Published::Conflict { .. } => drop_record(nats, dead.seq).await,
+        other @ (Published::Full
+        | Published::TooLarge
+        | Published::Refused(_)
+        | Published::Unknown) => {
+            let what = format!("the note on record {}", dead.seq);
+            Err(ReadError::unavailable(what, format!("{other:?}")))
+        }
+    }
+}
+
+/// How many records there are, by reason; notes are not counted.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn counts(nats: &Nats) -> Result<BTreeMap<String, u64>, ReadError> {
+    let filter = format!("{}.dead.>", nats.names().prefix());
+    let found = nats.stream(StreamKind::Dead).info_with_subjects(&filter).await;
+    let mut subjects = found.map_err(|error| ReadError::unavailable(&filter, error))?;
+    let mut counts = BTreeMap::new();
+    while let Some(found) = subjects.next().await {
+        let (subject, _) = found.map_err(|error| ReadError::unavailable(&filter, error))?;
+        let words = nats.names().words(&subject).unwrap_or_default();
+        if let Some(reason) = words.get(1).filter(|reason| !NOTES.contains(reason)) {
+            *counts.entry((*reason).to_owned()).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+/// A record was not sent once more.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// Its message is none that can be sent again.
+    #[error("{0}")]
+    Impossible(String),
+    /// The door is full, or does not answer.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+/// Sends the message of a record once more, under an identity of its own: that of the record, so
+/// that doing it twice has one effect. What was sent by an execution or emitted by a rule becomes an
+/// event, for its own place in the order of its sender has passed.
+///
+/// # Errors
+/// See [`RetryError`].
+pub async fn send_again(nats: &Nats, dead: &Dead) -> Result<u64, RetryError> {
+    let impossible = |why: &str| RetryError::Impossible(why.to_owned());
+    if dead.is_note() {
+        return Err(impossible("it is a note, not a record"));
+    }
+    if dead.headers.get(HeaderName::from_static(DEAD_CUT)).is_some() {
+        return Err(impossible("it was too large to be kept whole"));
+    }
+    let published = nats.names().published(&dead.subject);
+    let published = published.ok_or_else(|| impossible("a firing of a timer is not sent again"))?;
+    let words = nats.names().words(&published).unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    for (name, values) in dead.headers.iter() {
+        let text: &str = name.as_ref();
+        // What the server reads was meant for the record.
+        let is_its_own = text.starts_with("Pled-Dead-") || text.starts_with("Nats-");
+        if is_its_own || [SENDER, EVENT, REPLY].contains(&text) {
+            continue;
+        }
+        for value in values {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    let own_id = |headers: &mut HeaderMap| {
+        set_header(headers, EVENT_ID, &format!("dead-{}", dead.origin));
+    };
+    let (kind, subject, expected) = match words[..] {
+        ["events", execution, ..] => {
+            let execution: ExecutionId =
+                execution.parse().map_err(|error| RetryError::Impossible(format!("{error}")))?;
+            let door = nats.names().event(&execution, "");
+            let event_type = published.strip_prefix(&door).unwrap_or_default();
+            let plain = event_type.strip_prefix(EMIT);
+            let has_id = [EVENT_ID, CE_ID]
+                .iter()
+                .any(|name| headers.get(HeaderName::from_static(name)).is_some());
+            if !has_id {
+                own_id(&mut headers);
+            }
+            let subject = nats.names().event(&execution, plain.unwrap_or(event_type));
+            (StreamKind::Events, subject, None)
+        }
+        ["signals", execution, "send", token] => {
+            let event_type = dead
+                .headers
+                .get(HeaderName::from_static(EVENT))
+                .ok_or_else(|| impossible("it does not say which event it is"))?;
+            let execution: ExecutionId =
+                execution.parse().map_err(|error| RetryError::Impossible(format!("{error}")))?;
+            if let Some((sender, _)) = parse_send_token(token) {
+                set_header(&mut headers, CE_SOURCE, sender.as_str());
+            }
+            own_id(&mut headers);
+            (StreamKind::Events, nats.names().event(&execution, event_type.as_str()), None)
+        }
+        ["signals", ..] => (StreamKind::Signals, published.clone(), Some(0)),
+        ["ingest", ..] => {
+            if headers.get(HeaderName::from_static(EVENT_ID)).is_none() {
+                own_id(&mut headers);
+            }
+            (StreamKind::Ingest, published.clone(), None)
+        }
+        _ => return Err(impossible("nothing is known of such a message")),
+    };
+    let payload = dead.payload.clone();
+    let publication = Publication { subject, headers, payload, expected };
+    Ok(stored(nats.publisher(kind).publish(publication).await)?)
+}
+
+/// The record that is stored; `None` for what is none.
+#[must_use]
+pub fn record_of(names: &Names, stored: Stored) -> Option<Dead> {
+    let words = names.words(&stored.subject)?;
     let [_, reason, execution, origin] = words[..] else {
         return None;
     };

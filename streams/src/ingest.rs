@@ -16,7 +16,7 @@ use crate::publish::{Publication, set_header};
 use crate::read::{ReadError, at_from_leader, stream_state};
 use crate::reader::{Read, Reader};
 use crate::subject::{EVENT_ID, Names, StreamKind, is_source};
-use crate::topology::generation_of;
+use crate::topology::{Generations, generation_of};
 
 /// A raw event, as rules see it.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +147,15 @@ pub async fn ingest_facts(nats: &Nats) -> Result<StreamFacts, ReadError> {
         first: state.first_seq,
         last: state.last_seq,
     })
+}
+
+/// In which generation each raw event was stored, from the stream's leader.
+///
+/// # Errors
+/// If it does not answer.
+pub async fn ingest_generations(nats: &Nats) -> Result<Generations, ReadError> {
+    let state = stream_state(nats, StreamKind::Ingest).await?;
+    Ok(Generations::of(&state.metadata))
 }
 
 /// The raw event of a stored message. The type of the subject stands above that of a CloudEvent.

@@ -1,11 +1,15 @@
 //! What a partition's owner reads: the input streams, in order.
 
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::Config;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use pled_engine::message::{Message, Source};
 use pled_engine::partition::{Malformed, StreamFacts, Streams};
 
-use crate::codec::decode;
+use crate::codec::{Stored, decode};
 use crate::connection::Nats;
-use crate::read::{ReadError, StreamState, at_from_leader, stream_state};
+use crate::read::{ReadError, StreamState, at_from_leader, next_direct, stream_state};
 use crate::reader::{Read, Reader};
 use crate::subject::StreamKind;
 use crate::topology::generation_of;
@@ -100,6 +104,50 @@ pub async fn get(
     };
     let stored = at_from_leader(nats, kind, stream_seq).await?;
     Ok(stored.map(|stored| decode(nats.names(), source, nats.generation(source), &stored)))
+}
+
+/// The first message of a partition at a sequence or later, from any replica; `None`: there is
+/// none, or not yet.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn first_from(
+    nats: &Nats,
+    source: Source,
+    partition: u16,
+    from: u64,
+) -> Result<Option<Stored>, ReadError> {
+    let Some(kind) = StreamKind::of(source) else { return Ok(None) };
+    next_direct(nats, kind, &nats.names().input(source, partition), from).await
+}
+
+/// How many messages of a partition there are at a sequence or later.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn count_from(
+    nats: &Nats,
+    source: Source,
+    partition: u16,
+    from: u64,
+) -> Result<u64, ReadError> {
+    let Some(kind) = StreamKind::of(source) else { return Ok(0) };
+    let filter = nats.names().input(source, partition);
+    let config = Config {
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
+        ack_policy: AckPolicy::None,
+        filter_subject: filter.clone(),
+        inactive_threshold: Duration::from_secs(5),
+        num_replicas: 1,
+        memory_storage: true,
+        ..Config::default()
+    };
+    let consumer = nats.stream(kind).create_consumer(config).await;
+    let consumer = consumer.map_err(|error| ReadError::unavailable(filter, error))?;
+    let info = consumer.cached_info();
+    // Where the server does not hear of it, it drops it by itself.
+    let _ = nats.stream(kind).delete_consumer(&info.name).await;
+    Ok(info.num_pending)
 }
 
 /// Where the input streams and the journal are, from their leaders.

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, header};
 use pled_engine::partition::{Position, Published};
+use serde::{Deserialize, Serialize};
 
 use crate::connection::Nats;
 use crate::publish::Publication;
 use crate::read::{ReadError, is_marker, last_from_leader, values};
-use crate::subject::{StreamKind, lease_key, position_key, worker_key};
+use crate::subject::{HALT_KEY, StreamKind, lease_key, position_key, worker_key};
 
 /// The shortest time to live that the server knows.
 const TTL_MIN: Duration = Duration::from_secs(1);
@@ -207,6 +208,46 @@ pub fn write_position(
             Err(error) => Published::Refused(error.to_string()),
         }
     }
+}
+
+/// Why nothing may be written to an installation until it was recovered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    /// In a sentence.
+    pub reason: String,
+    /// Who found it.
+    pub worker: String,
+}
+
+/// Why the installation is halted; `None`: it is not.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn halted(nats: &Nats) -> Result<Option<Halt>, ReadError> {
+    let subject = nats.names().key(StreamKind::Locks, HALT_KEY);
+    let stored = last_from_leader(nats, StreamKind::Locks, &subject).await?;
+    let Some(stored) = stored.filter(|stored| !is_marker(stored)) else { return Ok(None) };
+    serde_json::from_slice(&stored.payload)
+        .map(Some)
+        .map_err(|error| ReadError::corrupt(HALT_KEY, error))
+}
+
+/// Halts the installation: whoever starts from now on refuses, with this reason. What was lost is
+/// seen by the process that knew it; one that starts after it reads positions of the time before,
+/// and could not tell.
+pub async fn halt(nats: &Nats, halt: &Halt) -> Published {
+    let subject = nats.names().key(StreamKind::Locks, HALT_KEY);
+    let Ok(payload) = serde_json::to_vec(halt) else {
+        return Published::Refused("no JSON".into());
+    };
+    let publication = Publication { subject, payload: payload.into(), ..Publication::default() };
+    nats.publisher(StreamKind::Locks).publish(publication).await
+}
+
+/// Lets the installation go on.
+pub async fn lift_halt(nats: &Nats) -> Published {
+    let subject = nats.names().key(StreamKind::Locks, HALT_KEY);
+    nats.publisher(StreamKind::Locks).publish(deletion(subject, None)).await
 }
 
 fn put_with_ttl(

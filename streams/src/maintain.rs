@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer;
 use futures::{StreamExt, TryStreamExt};
-use pled_engine::message::Source;
+use pled_engine::message::{INPUTS, Millis, Source};
 use pled_engine::partition::Position;
 use tokio::time::Instant;
 
 use crate::connection::Nats;
 use crate::locks::read_position;
-use crate::read::{ReadError, StreamState, stream_state};
+use crate::read::{ReadError, StreamState, next_direct, stream_state};
 use crate::subject::StreamKind;
 
 /// The most sequences that one purge takes.
@@ -89,6 +89,9 @@ pub async fn sweep(
     let engine = positions(nats, "engine").await?;
     let rules = positions(nats, "rules").await?;
     let input = |source: &str| Floors::of(&engine, source);
+    // Before the signals: a message that is done by now can send none that is not in the stream.
+    let undone = undone_since(nats, &engine).await?;
+    let signals = signals_before(nats, undone).await?;
     Ok(Swept {
         events: sweep_input(
             nats,
@@ -103,7 +106,7 @@ pub async fn sweep(
             nats,
             memory,
             StreamKind::Signals,
-            &input("signals"),
+            &input("signals").but_below(signals),
             retention.signals.max(2 * longest),
             |partition| nats.names().input(Source::Signals, partition),
         )
@@ -146,9 +149,62 @@ impl Floors {
         Self(positions.iter().map(|position| floor(position).unwrap_or(1)).collect())
     }
 
+    /// The same, with nothing from `seq` on.
+    fn but_below(mut self, seq: u64) -> Self {
+        for floor in &mut self.0 {
+            *floor = (*floor).min(seq);
+        }
+        self
+    }
+
     fn least(&self) -> u64 {
         self.0.iter().copied().min().unwrap_or(1)
     }
+}
+
+/// When the oldest message was stored that no partition has done; `None` where all is done. A
+/// firing counts from when it was stored, not from when it was due.
+///
+/// While there is one, the copies of sends that came after it stay: the entry that took the message
+/// may be dispatched again by the next owner, and where a send was set aside as of an unknown
+/// execution that has begun since, only its copy keeps it from being taken after all.
+async fn undone_since(
+    nats: &Nats,
+    engine: &[Option<Position>],
+) -> Result<Option<Millis>, ReadError> {
+    let mut oldest = None::<Millis>;
+    for source in INPUTS {
+        let Some(kind) = StreamKind::of(source) else { continue };
+        let name = kind.word().to_ascii_lowercase();
+        let next_undone = futures::stream::iter((0..).zip(Floors::of(engine, &name).0))
+            .map(async |(partition, floor)| {
+                let filter = nats.names().input(source, partition);
+                next_direct(nats, kind, &filter, floor).await
+            })
+            .buffered(16);
+        let stored: Vec<_> = next_undone.try_collect().await?;
+        let times = stored.into_iter().flatten().map(|stored| stored.time);
+        oldest = oldest.into_iter().chain(times).min();
+    }
+    Ok(oldest)
+}
+
+/// The first signal that was stored at `time` or later; the end of the stream for `None`.
+async fn signals_before(nats: &Nats, time: Option<Millis>) -> Result<u64, ReadError> {
+    let Some(time) = time else { return Ok(u64::MAX) };
+    let state = stream_state(nats, StreamKind::Signals).await?;
+    let (mut low, mut high) = (state.first_seq, state.last_seq + 1);
+    // Times follow sequences, so the place is found by halving.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match next_direct(nats, StreamKind::Signals, ">", middle).await? {
+            Some(stored) if stored.stream_seq < high && stored.time < time => {
+                low = stored.stream_seq + 1;
+            }
+            Some(_) | None => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 async fn sweep_input(

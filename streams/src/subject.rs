@@ -457,6 +457,9 @@ pub fn worker_key(worker: &str) -> String {
     format!("worker.{worker}")
 }
 
+/// The key that is there while nothing may be written.
+pub const HALT_KEY: &str = "halt";
+
 /// The key of a position.
 #[must_use]
 pub fn position_key(kind: &str, partition: u16) -> String {

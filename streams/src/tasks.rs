@@ -253,6 +253,40 @@ pub async fn ack_wait(
     }
 }
 
+/// How a queue does, over all classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueFacts {
+    /// Tasks that wait for a worker.
+    pub waiting: u64,
+    /// Tasks that workers hold.
+    pub held: u64,
+    /// Requests of workers for more: 0 says that no worker is there, or that all are busy.
+    pub pulls: u64,
+}
+
+/// How a queue does; `None`: it has no consumers, so no worker can pull it.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn queue_facts(nats: &Nats, queue: &str) -> Result<Option<QueueFacts>, ReadError> {
+    let mut facts = None;
+    for class in CLASSES {
+        let consumer = worker_consumer(class, queue);
+        match nats.stream(StreamKind::Tasks).consumer_info(&consumer).await {
+            Ok(info) => {
+                let count = |number: usize| u64::try_from(number).unwrap_or_default();
+                let known = facts.get_or_insert(QueueFacts::default());
+                known.waiting += info.num_pending;
+                known.held += count(info.num_ack_pending);
+                known.pulls += count(info.num_waiting);
+            }
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => {}
+            Err(error) => return Err(ReadError::unavailable(consumer, error)),
+        }
+    }
+    Ok(facts)
+}
+
 /// How many tasks of a queue wait or are held by workers, over all classes.
 ///
 /// # Errors

@@ -72,7 +72,8 @@ pub fn fire(
 const PURGE: &str = "purge";
 
 /// A time as `2025-11-24T16:00:00.123Z`; times outside of the years 1970 to 9999 are moved there.
-fn rfc3339(millis: Millis) -> String {
+#[must_use]
+pub fn rfc3339(millis: Millis) -> String {
     const LAST: Millis = 253_402_300_799_999;
     let millis = millis.clamp(0, LAST);
     let (days, rest) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));

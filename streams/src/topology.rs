@@ -26,12 +26,17 @@ use crate::subject::{Names, STREAMS, StreamKind};
 
 /// The oldest server that has what PLED needs.
 pub const SERVER_MIN: (u64, u64, u64) = (2, 14, 4);
+/// The oldest level of the JetStream API that has what PLED needs: that of atomic publishing and of
+/// schedules. A server of a new version may offer less where another of its cluster is older.
+pub const API_LEVEL_MIN: usize = 2;
 /// The version of this topology, in each stream's metadata.
 const VERSION: &str = "1";
 /// Metadata of a stream: one id for all streams of an installation.
 const INCARNATION: &str = "pled.incarnation";
 /// Metadata: raised when the stream was recovered after a loss.
 const GENERATION: &str = "pled.generation";
+/// Metadata: where each generation after the first begins, `81,60`.
+const GENERATIONS: &str = "pled.generations";
 /// Metadata: how many partitions there are.
 const PARTITIONS: &str = "pled.partitions";
 /// Metadata: [`VERSION`].
@@ -122,6 +127,15 @@ pub enum TopologyError {
     ServerVersion {
         /// Its version.
         found: String,
+    },
+    /// JetStream offers too little.
+    #[error(
+        "JetStream offers API level {found}: PLED needs level {API_LEVEL_MIN} or higher, so every \
+         server of the cluster must be 2.14.4 or newer"
+    )]
+    ApiLevel {
+        /// What it offers.
+        found: usize,
     },
     /// There is no JetStream.
     #[error(
@@ -290,6 +304,11 @@ pub async fn raise_generation(nats: &Nats, kind: StreamKind) -> Result<u64, Topo
     };
     let generation = generation_of(&config.metadata) + 1;
     config.metadata.insert(GENERATION.into(), generation.to_string());
+    let last = crate::read::stream_state(nats, kind).await.map_err(|error| failed(name, error))?;
+    let begins = last.last_seq + 1;
+    let known = config.metadata.get(GENERATIONS).filter(|known| !known.is_empty());
+    let known = known.map(|known| format!("{known},{begins}"));
+    config.metadata.insert(GENERATIONS.into(), known.unwrap_or_else(|| begins.to_string()));
     nats.jetstream()
         .update_stream(config)
         .await
@@ -315,6 +334,120 @@ pub async fn last_sequences(nats: &Nats) -> Result<BTreeMap<String, u64>, ReadEr
     Ok(last)
 }
 
+/// What is there, whether it fits or not.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The server's version.
+    pub server_version: String,
+    /// The server's id.
+    pub server_id: String,
+    /// Why JetStream cannot be used; `None`: it can.
+    pub no_jetstream: Option<String>,
+    /// The level of its API.
+    pub api_level: usize,
+    /// How many bytes of file store the account may use and uses; no bound: `None`.
+    pub storage: (Option<u64>, u64),
+    /// How often the server syncs: see [`Sync`].
+    pub sync: Option<Sync>,
+    /// The streams that are there.
+    pub streams: BTreeMap<StreamKind, Inspected>,
+}
+
+/// How often a server syncs its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Before each acknowledgement.
+    Always,
+    /// Every so often.
+    Every(Duration),
+}
+
+/// A stream that is there.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// What is otherwise than it must be, a sentence for each field.
+    pub differences: Vec<String>,
+    /// The id of its installation, if it is PLED's.
+    pub incarnation: Option<String>,
+    /// Its generation.
+    pub generation: u64,
+    /// How many servers keep it.
+    pub replicas: usize,
+    /// Whether it is kept in files.
+    pub in_files: bool,
+    /// Whether it is written behind, whatever the server's sync is.
+    pub is_async: bool,
+    /// The most bytes; no bound: `None`.
+    pub max_bytes: Option<u64>,
+    /// How many partitions it was made for.
+    pub partitions: Option<u16>,
+}
+
+/// Looks at the server and all streams, and refuses nothing.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn inspect(nats: &Nats) -> Result<Inspection, TopologyError> {
+    let info = nats.client().server_info();
+    let account = nats.jetstream().query_account().await;
+    let mut inspection = Inspection {
+        server_version: info.version,
+        server_id: info.server_id,
+        no_jetstream: account.as_ref().err().map(ToString::to_string),
+        api_level: account.as_ref().map_or(0, |account| account.requests.level),
+        storage: account.as_ref().map_or((None, 0), |account| {
+            (account.limits.max_storage.and_then(|most| u64::try_from(most).ok()), account.storage)
+        }),
+        sync: sync(nats).await,
+        streams: BTreeMap::new(),
+    };
+    if inspection.no_jetstream.is_some() {
+        return Ok(inspection);
+    }
+    for (kind, config) in find(nats).await? {
+        let metadata = |key: &str| config.metadata.get(key).cloned();
+        let partitions = metadata(PARTITIONS).and_then(|text| text.parse().ok());
+        let settings = Settings {
+            partitions: partitions.unwrap_or(16),
+            replicas: config.num_replicas,
+            ..Settings::default()
+        };
+        inspection.streams.insert(
+            kind,
+            Inspected {
+                differences: differences(&config, &wanted(nats.names(), kind, &settings)),
+                incarnation: metadata(INCARNATION),
+                generation: generation_of(&config.metadata),
+                replicas: config.num_replicas,
+                in_files: config.storage == StorageType::File,
+                is_async: config.persist_mode == Some(PersistenceMode::Async),
+                max_bytes: u64::try_from(config.max_bytes).ok().filter(|bytes| *bytes > 0),
+                partitions,
+            },
+        );
+    }
+    Ok(inspection)
+}
+
+/// Which streams are missing although the journal is there, with what is known of the rest; for a
+/// recovery. `None`: there is no journal.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn lost(nats: &Nats) -> Result<Option<(Vec<StreamKind>, Settings)>, TopologyError> {
+    let found = find(nats).await?;
+    let Some(journal) = found.get(&StreamKind::Journal) else { return Ok(None) };
+    let partitions = journal.metadata.get(PARTITIONS).and_then(|text| text.parse().ok());
+    let settings = Settings {
+        partitions: partitions.unwrap_or(16),
+        replicas: journal.num_replicas,
+        recreate_lost: true,
+        ..Settings::default()
+    };
+    let lost = STREAMS.into_iter().filter(|kind| !found.contains_key(kind) && !is_optional(*kind));
+    Ok(Some((lost.collect(), settings)))
+}
+
 const INPUTS: [(Source, StreamKind); 3] = [
     (Source::Events, StreamKind::Events),
     (Source::Signals, StreamKind::Signals),
@@ -324,6 +457,25 @@ const INPUTS: [(Source, StreamKind); 3] = [
 /// The generation in a stream's metadata.
 pub(crate) fn generation_of(metadata: &HashMap<String, String>) -> u64 {
     metadata.get(GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// In which generation each message of a stream was stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Generations(Vec<u64>);
+
+impl Generations {
+    pub(crate) fn of(metadata: &HashMap<String, String>) -> Self {
+        let known = metadata.get(GENERATIONS).map(String::as_str).unwrap_or_default();
+        Self(known.split(',').filter_map(|begins| begins.parse().ok()).collect())
+    }
+
+    /// The generation of the message at a sequence. A generation that begins at or below it has
+    /// written it anew, for what stood there before was lost.
+    #[must_use]
+    pub fn at(&self, stream_seq: u64) -> u64 {
+        let begun = self.0.iter().rposition(|begins| *begins <= stream_seq);
+        begun.and_then(|place| u64::try_from(place).ok()).map_or(1, |place| place + 2)
+    }
 }
 
 /// The cache of snapshots can be lost without harm.
@@ -349,14 +501,24 @@ fn check_settings(settings: &Settings) -> Result<(), TopologyError> {
 
 async fn check_server(nats: &Nats) -> Result<String, TopologyError> {
     let info = nats.client().server_info();
-    if version(&info.version).is_none_or(|version| version < SERVER_MIN) {
+    if !is_new_enough(&info.version) {
         return Err(TopologyError::ServerVersion { found: info.version });
     }
-    nats.jetstream()
+    let account = nats
+        .jetstream()
         .query_account()
         .await
         .map_err(|error| TopologyError::NoJetStream { reason: error.to_string() })?;
+    if account.requests.level < API_LEVEL_MIN {
+        return Err(TopologyError::ApiLevel { found: account.requests.level });
+    }
     Ok(info.version)
+}
+
+/// Whether a server of this version has what PLED needs.
+#[must_use]
+pub fn is_new_enough(server_version: &str) -> bool {
+    version(server_version).is_some_and(|version| version >= SERVER_MIN)
 }
 
 /// The numbers of `2.15.1` or `2.15.0-RC.1`.
@@ -727,9 +889,13 @@ fn require_durable(sync_always: Option<bool>) -> Result<(), TopologyError> {
     }
 }
 
-/// Whether the server syncs before it acknowledges, as its monitoring says; `None` where there is
-/// none or it is another server's.
 async fn sync_always(nats: &Nats) -> Option<bool> {
+    sync(nats).await.map(|sync| sync == Sync::Always)
+}
+
+/// How often the server syncs, as its monitoring says; `None` where there is none or it is another
+/// server's.
+async fn sync(nats: &Nats) -> Option<Sync> {
     #[derive(Deserialize)]
     struct Jsz {
         server_id: String,
@@ -739,6 +905,8 @@ async fn sync_always(nats: &Nats) -> Option<bool> {
     struct JszConfig {
         #[serde(default)]
         sync_always: bool,
+        #[serde(default)]
+        sync_interval: u64,
     }
     let base = nats.monitoring()?;
     let answer = tokio::time::timeout(Duration::from_secs(2), http_get(base, "/jsz")).await;
@@ -758,7 +926,11 @@ async fn sync_always(nats: &Nats) -> Option<bool> {
     if !own {
         tracing::warn!("the monitoring URL is another server's");
     }
-    own.then_some(jsz.config.sync_always)
+    own.then_some(if jsz.config.sync_always {
+        Sync::Always
+    } else {
+        Sync::Every(Duration::from_nanos(jsz.config.sync_interval))
+    })
 }
 
 async fn http_get(base: &str, path: &str) -> std::io::Result<Vec<u8>> {
@@ -785,7 +957,22 @@ async fn http_get(base: &str, path: &str) -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SERVER_MIN, version};
+    use std::collections::HashMap;
+
+    use super::{GENERATIONS, Generations, SERVER_MIN, version};
+
+    #[test]
+    fn a_message_is_of_the_generation_that_wrote_it_last() {
+        let of = |begins: &str| {
+            Generations::of(&HashMap::from([(GENERATIONS.to_owned(), begins.to_owned())]))
+        };
+        let ages = |generations: Generations| [1, 59, 60, 80, 81].map(|seq| generations.at(seq));
+
+        assert_eq!(ages(of("")), [1, 1, 1, 1, 1]);
+        assert_eq!(ages(of("81")), [1, 1, 1, 1, 2]);
+        assert_eq!(ages(of("81,60")), [1, 1, 3, 3, 3]);
+        assert_eq!(ages(of("60,81")), [1, 1, 2, 2, 3]);
+    }
 
     #[test]
     fn versions_are_compared_by_their_numbers() {

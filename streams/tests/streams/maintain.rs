@@ -2,13 +2,14 @@ use std::time::Duration;
 
 use pled_engine::message::Source;
 use pled_engine::partition::Published;
+use pled_harness::wait_until;
 use pled_streams::clock::server_time;
 use pled_streams::inputs::{facts, get};
 use pled_streams::locks::{read_position, write_position};
 use pled_streams::maintain::{Memory, Retention, sweep};
-use pled_streams::{Class, Nats, tasks, timers};
+use pled_streams::{Class, Nats, signals, tasks, timers};
 
-use crate::{Installation, id_in, sent, soon, token};
+use crate::{Installation, SOON, id_in, sent, soon, token};
 
 async fn move_position(nats: &Nats, partition: u16, input: &str, next: u64, open: Vec<u64>) {
     let (mut position, revision) = read_position(nats, "engine", partition).await.unwrap().unwrap();
@@ -51,6 +52,41 @@ async fn an_event_that_is_not_applied_by_its_partition_is_never_taken_away() {
     assert_eq!(sweep(&nats, &mut Memory::default(), &patient).await.unwrap().events, 0);
     assert_eq!(sweep(&nats, &mut memory, &at_once()).await.unwrap().events, 61);
     assert_eq!(sent(&nats, "x", "PAY", "null").await.unwrap(), 101, "sequences go on");
+}
+
+#[tokio::test]
+async fn signals_stay_while_any_partition_has_an_older_message_to_do() {
+    let Installation { nats, server: _server } = Installation::start().await;
+    let (sender, target) = (id_in(1, 4), id_in(0, 4));
+    let publish = async |index: &str| {
+        let event = crate::event_type("HELLO");
+        let null = pled_engine::value::Value::Null;
+        let sent = signals::publish_send(&nats, &sender, token(index), &target, &event, &null);
+        let Published::Stored { stream_seq } = sent.await else { panic!("not stored") };
+        // Times are whole milliseconds: what comes next is to be later.
+        let stored = get(&nats, Source::Signals, stream_seq).await.unwrap().unwrap().unwrap();
+        wait_until(SOON, "the clock goes on", async || {
+            server_time(&nats).await.is_ok_and(|now| now > stored.time + 1)
+        })
+        .await;
+    };
+    publish("1-0").await;
+    sent(&nats, id_in(3, 4).as_str(), "PAY", "null").await.unwrap();
+    publish("1-1").await;
+    publish("1-2").await;
+    for partition in 0..4 {
+        move_position(&nats, partition, "signals", 4, vec![]).await;
+        if partition != 3 {
+            move_position(&nats, partition, "events", 2, vec![]).await;
+        }
+    }
+    let mut memory = Memory::default();
+
+    assert_eq!(sweep(&nats, &mut memory, &at_once()).await.unwrap().signals, 1);
+    assert_eq!(facts(&nats).await.unwrap().signals.first, 2);
+
+    move_position(&nats, 3, "events", 2, vec![]).await;
+    assert_eq!(sweep(&nats, &mut memory, &at_once()).await.unwrap().signals, 2);
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pled_engine::partition::Published;
+use pled_streams::locks::Halt;
 use pled_streams::{Nats, ReadError, locks};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -74,6 +76,9 @@ where
     Drive: Fn(u16, Held, CancellationToken) -> Driving,
     Driving: Future<Output = Ended> + Send + 'static,
 {
+    if let Some(reason) = refusal(nats, shutdown).await {
+        return Err(reason);
+    }
     let mut owner = Owner {
         nats,
         clock,
@@ -85,8 +90,43 @@ where
         said: 0,
     };
     let result = owner.own(shutdown).await;
+    let worker = owner.ownership.worker.clone();
     owner.hand_over().await;
+    if let Err(reason) = &result
+        && is_loss(reason)
+    {
+        let halt = Halt { reason: reason.clone(), worker: worker.to_string() };
+        let marked = tokio::time::timeout(MARKED_WITHIN, locks::halt(nats, &halt)).await;
+        if !matches!(marked, Ok(Published::Stored { .. })) {
+            tracing::error!("the halt could not be recorded: start no other worker");
+        }
+    }
     result
+}
+
+/// How long it is tried to record a halt.
+const MARKED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whether a sentence that stops a worker tells of a loss, which no other may overlook.
+fn is_loss(reason: &str) -> bool {
+    reason.ends_with("run `pled recover`")
+}
+
+/// Why nothing may be owned: a worker before has found a loss.
+async fn refusal(nats: &Nats, shutdown: &CancellationToken) -> Option<String> {
+    loop {
+        match locks::halted(nats).await {
+            Ok(None) => return None,
+            Ok(Some(Halt { reason, worker })) => {
+                return Some(format!("halted since {worker} found this: {reason}"));
+            }
+            Err(error) => tracing::debug!(%error, "it is asked again whether there is a halt"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
 }
 
 fn salt(worker: &str) -> u64 {

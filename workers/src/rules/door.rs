@@ -10,7 +10,10 @@ use metrics::counter;
 use pled_engine::id::ExecutionId;
 use pled_engine::partition::{DeadReason, InputPosition, Position, Published, StreamFacts};
 use pled_streams::dead::{DeadRaw, set_aside_raw};
-use pled_streams::ingest::{RawArrival, RawArriving, RawSubscription, ingest_facts, subscribe_raw};
+use pled_streams::ingest::{
+    RawArrival, RawArriving, RawSubscription, ingest_facts, ingest_generations, subscribe_raw,
+};
+use pled_streams::topology::Generations;
 use pled_streams::{Connection, Nats, ReadError, events, locks};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -59,6 +62,7 @@ pub(super) struct Door {
     number: u16,
     /// What receivers know this partition by.
     sender: Arc<str>,
+    generations: Generations,
     active: watch::Receiver<Active>,
     generation: u64,
     position: Position,
@@ -96,6 +100,7 @@ impl Door {
         let mut door = Self {
             number,
             sender: format!("{LEASE}-{number}").into(),
+            generations: Generations::default(),
             active,
             generation: 0,
             position: Position::default(),
@@ -157,6 +162,7 @@ impl Door {
             return Err(Ended::Halted(behind(self.number, reached, &facts)));
         }
         self.generation = facts.generation;
+        self.generations = ingest_generations(&self.nats).await.map_err(failed)?;
         self.progress = Progress::new(input.next.max(1));
         // Before all templates are there an event could be taken for one that no rule wants.
         loop {
@@ -240,7 +246,8 @@ impl Door {
             return self.held_back.push(execution);
         }
         let Some(emitted) = self.outbox.first(&execution) else { return };
-        let publishing = events::publish(&self.nats, emitted.to_event(&self.sender));
+        let sender = self.sender_of(emitted.place.0);
+        let publishing = events::publish(&self.nats, emitted.to_event(&sender));
         let done = move |published| Done::Emitted { execution, published, attempt };
         self.flight.push(publishing.map(done).boxed());
     }
@@ -435,6 +442,15 @@ impl Door {
         if !before.is_empty() && before != self.server {
             self.comparing = true;
             self.compare(Duration::ZERO);
+        }
+    }
+
+    /// Who emits what the raw event at a sequence becomes: another one in each generation, for the
+    /// sequences of a life that was lost come again.
+    fn sender_of(&self, stream_seq: u64) -> Arc<str> {
+        match self.generations.at(stream_seq) {
+            0 | 1 => self.sender.clone(),
+            generation => format!("{}-g{generation}", self.sender).into(),
         }
     }
 
