@@ -7,11 +7,12 @@ use std::process::Command;
 use serde::Deserialize;
 
 /// Which of our crates each of them may name.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("pled-engine", &[]),
     ("pled-authoring", &["pled-engine"]),
     ("pled-streams", &["pled-engine"]),
     ("pled-workers", &["pled-engine", "pled-streams"]),
+    ("pled-operations", &["pled-engine", "pled-streams"]),
     ("pled-ledger", &["pled-engine", "pled-streams"]),
     ("pled-api", &["pled-engine", "pled-streams", "pled-ledger"]),
     ("pled-harness", &[]),
@@ -22,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "pled-authoring",
             "pled-streams",
             "pled-workers",
+            "pled-operations",
             "pled-ledger",
             "pled-api",
         ],
@@ -29,8 +31,9 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Which more of our crates the tests of each may name: what a gateway answers is what an engine
-/// does, so its tests run one.
-const IN_TESTS: [(&str, &[&str]); 1] = [("pled-api", &["pled-workers"])];
+/// does, and what an operator looks at is what it has done, so their tests run one.
+const IN_TESTS: [(&str, &[&str]); 2] =
+    [("pled-api", &["pled-workers"]), ("pled-operations", &["pled-workers"])];
 
 /// Outside crates that only some of ours may name, so that what they do has one home.
 const HOMES: [(&str, &[&str]); 3] = [
