@@ -81,6 +81,19 @@ pub(crate) enum Command {
     Simulate(Simulate),
     /// Run scenario files (*.test.yaml) on a virtual clock, without a server.
     Test(Test),
+    /// Prove from what is stored that every promise was kept.
+    ///
+    /// Exit code 0: all holds; 1: something does not; 2: not everything could be read.
+    Verify(Verify),
+    /// Write what the streams hold to a file, as lines of JSON.
+    Export(Export),
+    /// Look at everything that can be wrong, and say what to do. Exit code 1: something is bad.
+    Doctor,
+    /// Look at what was set aside, send it again, or drop it.
+    #[command(subcommand)]
+    Dead(Dead),
+    /// Go on after a loss: say what is to be done, and do it with --yes.
+    Recover(Recover),
     /// Measure, with servers and processes of its own.
     #[command(subcommand)]
     Bench(Bench),
@@ -328,6 +341,94 @@ pub(crate) struct Test {
     /// Write the results as JUnit XML.
     #[arg(long)]
     pub(crate) junit: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// An export in place of the live system; `-` is standard input.
+    #[arg(long)]
+    pub(crate) from: Option<PathBuf>,
+    /// What clients know: a line of JSON for each event that was acknowledged to them
+    /// (docs/verify.md). May be given more than once.
+    #[arg(long)]
+    pub(crate) client_log: Vec<PathBuf>,
+    /// Also demand that nothing is left to be done: no input, no task.
+    #[arg(long)]
+    pub(crate) settled: bool,
+    /// Memory for states, in MiB: what does not fit is replayed in parts.
+    #[arg(long, default_value_t = 1_024)]
+    pub(crate) states_mib: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The file; `-` is standard output.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dead {
+    /// List what was set aside, oldest first.
+    List {
+        #[command(flatten)]
+        which: DeadFilter,
+        /// At most this many.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        /// Also what was retried or dropped by hand.
+        #[arg(long)]
+        notes: bool,
+    },
+    /// Show a record whole.
+    Show {
+        /// Its number in the list.
+        record: u64,
+    },
+    /// Send the messages of records again, and take the records away.
+    Retry {
+        /// Their numbers in the list.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        records: Vec<u64>,
+        /// All that fit.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        which: DeadFilter,
+    },
+    /// Take records away.
+    Drop {
+        /// Their numbers in the list.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        records: Vec<u64>,
+        /// All that fit.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        which: DeadFilter,
+        /// Really.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadFilter {
+    /// Only those of this cause: `poison`, `unknown-execution`, ….
+    #[arg(long)]
+    pub(crate) cause: Option<String>,
+    /// Only those for this execution.
+    #[arg(long)]
+    pub(crate) execution: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// Only say what is to be done (the default).
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
+    /// Do it.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Clone, Debug, Subcommand)]

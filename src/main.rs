@@ -60,6 +60,11 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Simulate(options) => commands::simulate::run(&options),
         Command::Test(options) => commands::test::run(&global, &options),
         Command::Bench(bench) => bench::run(&global, &bench).await,
+        Command::Verify(options) => Ok(commands::verify::run(&global, &options).await),
+        Command::Export(options) => commands::verify::export(&global, &options).await,
+        Command::Doctor => commands::doctor::run(&global).await,
+        Command::Dead(command) => commands::dead::run(&global, command).await,
+        Command::Recover(options) => commands::recover::run(&global, &options).await,
     }
 }
 
@@ -85,6 +90,11 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::Replay(_)
         | Command::Simulate(_)
         | Command::Test(_)
+        | Command::Verify(_)
+        | Command::Export(_)
+        | Command::Doctor
+        | Command::Dead(_)
+        | Command::Recover(_)
         | Command::Bench(_) => "warn,async_nats=error,sqlx=error",
     }
 }

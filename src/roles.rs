@@ -76,7 +76,9 @@ impl Roles {
 /// Runs the roles until Ctrl-C or TERM, or until one of them fails: then the others end too.
 pub(crate) async fn run(global: &Global, roles: Roles) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::listen()?;
-    let nats = commands::open(global, "pled").await?;
+    let Some(nats) = commands::open_patiently(global, "pled", &shutdown).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let metrics = telemetry::metrics()?;
     let tasks = start(global, &nats, roles, metrics, &shutdown).await?;
     finish(tasks, &shutdown).await?;
@@ -86,7 +88,10 @@ pub(crate) async fn run(global: &Global, roles: Roles) -> anyhow::Result<ExitCod
 /// Runs these actions, as a worker process of its own.
 pub(crate) async fn run_actions(global: &Global, registry: Registry) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::listen()?;
-    let nats = commands::open(global, "pled demo services").await?;
+    let Some(nats) = commands::open_patiently(global, "pled demo services", &shutdown).await?
+    else {
+        return Ok(ExitCode::SUCCESS);
+    };
     action::run(nats, registry, ActionConfig::default(), shutdown).await;
     Ok(ExitCode::SUCCESS)
 }

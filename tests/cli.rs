@@ -179,6 +179,80 @@ async fn story_a_replay_finds_the_one_guard_that_was_altered() {
 }
 
 #[tokio::test]
+async fn story_an_operator_looks_after_an_installation() {
+    let (pled, all) = running(APPROVAL).await;
+    pled.json(&["start", "approval", r#"{"what":"a pen","amount":5}"#, "--id", "pen-1", "--wait"])
+        .await;
+    pled.wait_for("pen-1", "approval.granted").await;
+    let unknown = pled.json(&["send", "ghost", "APPROVE"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+
+    wait_until(SOON, "the event is set aside", async || {
+        !pled.json(&["dead", "list"]).await.as_array().unwrap().is_empty()
+    })
+    .await;
+    let log = |seq: &Value| json!({ "execution": "ghost", "type": "APPROVE", "stream_seq": seq });
+    let known = format!("{}\n", log(&unknown["stream_seq"]));
+    std::fs::write(folder.path().join("client.jsonl"), &known).unwrap();
+    let verified = pled.pled(&["verify", "--client-log", &path("client.jsonl")]).await;
+    assert!(verified.succeeded().ends_with("everything holds\n"), "{}", verified.out);
+    let lost = format!("{known}{}\n", log(&json!(77)));
+    std::fs::write(folder.path().join("client.jsonl"), lost).unwrap();
+    let verified = pled.pled(&["verify", "--client-log", &path("client.jsonl")]).await;
+    assert_eq!(verified.code, Some(1), "{}", verified.out);
+    assert!(verified.out.contains("E1 ghost: APPROVE, acknowledged as events 77, is nowhere"));
+
+    pled.pled(&["export", &path("all.jsonl")]).await.succeeded();
+    pled.pled(&["verify", "--from", &path("all.jsonl")]).await.succeeded();
+    let whole = std::fs::read_to_string(folder.path().join("all.jsonl")).unwrap();
+    let cut = whole.lines().take(whole.lines().count() - 1).collect::<Vec<_>>().join("\n");
+    std::fs::write(folder.path().join("cut.jsonl"), cut).unwrap();
+    let cut = pled.pled(&["verify", "--from", &path("cut.jsonl")]).await;
+    assert_eq!(cut.code, Some(2), "{}", cut.out);
+
+    let doctor = pled.pled(&["doctor"]).await;
+    assert_eq!(doctor.code, Some(0), "{}", doctor.out);
+    assert!(doctor.out.contains("1 unknown-execution"), "{}", doctor.out);
+    let shown = pled.json(&["dead", "list", "--cause", "unknown-execution"]).await;
+    let record = shown[0]["record"].to_string();
+    assert_eq!(pled.json(&["dead", "show", &record]).await["execution"], "ghost");
+    let asked = pled.pled(&["dead", "drop", &record]).await;
+    assert_eq!(asked.code, Some(1), "{}", asked.out);
+    pled.pled(&["dead", "retry", "--all", "--cause", "unknown-execution"]).await.succeeded();
+    wait_until(SOON, "it is set aside once more", async || {
+        pled.json(&["dead", "list"]).await[0]["record"] != shown[0]["record"]
+    })
+    .await;
+    let dropped = pled.json(&["dead", "drop", "--all", "--yes"]).await;
+    assert_eq!(dropped["dropped"], 1);
+    assert_eq!(pled.json(&["dead", "list"]).await, json!([]));
+
+    let running = pled.pled(&["recover"]).await;
+    fails(&running, "stop all engine and rule workers first");
+    drop(all);
+    wait_until(SOON, "the leases are over", async || pled.pled(&["recover"]).await.code == Some(0))
+        .await;
+    let plan = pled.pled(&["recover"]).await;
+    assert!(plan.succeeded().contains("Nothing was done"), "{}", plan.out);
+    pled.pled(&["recover", "--yes"]).await.succeeded();
+    pled.pled(&["verify", "--settled"]).await.succeeded();
+}
+
+#[tokio::test]
+async fn story_a_role_waits_for_nats_and_a_command_does_not() {
+    let mut pled = Installation::start(NatsOptions::default(), None).await;
+    pled.server.kill();
+
+    let mut engine = pled.role("engine", &["engine"]);
+    fails(&pled.pled(&["list"]).await, "no connection to NATS");
+    wait_until(SOON, "the engine waits", async || engine.log().contains("waiting for NATS")).await;
+    assert!(engine.child.as_mut().unwrap().try_wait().unwrap().is_none());
+    pled.server.restart().await;
+    wait_until(SOON, "the engine works", async || engine.log().contains("partitions")).await;
+}
+
+#[tokio::test]
 async fn story_a_worker_by_hand_drives_an_order_to_its_end() {
     let (pled, _all) = running(ORDER).await;
     let client = async_nats::connect(pled.server.url()).await.unwrap();
