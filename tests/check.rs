@@ -53,7 +53,7 @@ fn a_person_sees_the_place_what_is_wrong_and_what_to_do() {
     let output = check(&[WRONG], "");
 
     let text = out(&output);
-    for said in ["error[E013]", "E013-misspelt-sibling.json:8:", "^^^^^^^", "help: did you mean"] {
+    for said in ["error[E013]", "E013-misspelt-sibling.json:8:", "^^^^^^", "help: did you mean"] {
         assert!(text.contains(said), "{said}: {text}");
     }
     assert!(text.contains("1 template checked: 1 error"), "{text}");

@@ -138,8 +138,8 @@ pub fn explain(code: &Code) -> String {
     if code.severity != Severity::Error {
         let _ = write!(
             text,
-            "\nWhere it is meant, this silences it, at the root or at the state, transition or \
-             \ninvocation: \"meta\": {{\"check\": {{\"allow\": [\"{}\"]}}}}\n",
+            "\nWhere it is meant, this silences it, at the root or at the state, transition or\n\
+             invocation: \"meta\": {{\"check\": {{\"allow\": [\"{}\"]}}}}\n",
             code.code
         );
     }

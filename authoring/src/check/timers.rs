@@ -16,18 +16,18 @@ pub(super) fn findings(found: &mut Found<'_, '_>) {
         for after in &state.after {
             if let Some((other, first)) = earlier(template, index, after) {
                 let whose = if other == index {
-                    "the same state".to_owned()
+                    "of the same state".to_owned()
                 } else {
-                    format!("{:?}, which is entered before it", &*template.state(other).id)
+                    format!("of {:?} around it", &*template.state(other).id)
                 };
                 let pointer = format!("{}/after/{}", template.pointer(index), after.name);
                 found.add_at_key(
                     &code::TIMER_NEVER_FIRES,
                     &pointer,
                     format!(
-                        "this timer never fires: `after` {} of {whose} is due before it and \
-                         leaves {:?}",
-                        first.name, &*state.id
+                        "this timer never fires: the one {whose}, {:?}, is due first and leaves \
+                         {:?}",
+                        &*first.name, &*state.id
                     ),
                     "make it shorter than the other, or give the transitions of that one guards",
                 );
