@@ -55,8 +55,17 @@ pub(crate) fn story(entries: &[JournalEntry]) -> Vec<Line> {
             }
         }
         for effect in &entry.effects {
-            if let EffectKind::Task(task) = &effect.kind {
-                names.insert(task.task, task.action.clone());
+            match &effect.kind {
+                EffectKind::Task(task) => drop(names.insert(task.task, task.action.clone())),
+                EffectKind::ChildStart(start) => {
+                    names.insert(start.task, format!("child {}", start.invocation).into());
+                }
+                EffectKind::TaskCancel { .. }
+                | EffectKind::TimerSet { .. }
+                | EffectKind::TimerCancel { .. }
+                | EffectKind::Send { .. }
+                | EffectKind::ChildCancel { .. }
+                | EffectKind::ChildDone { .. } => {}
             }
         }
         if let Some(line) = lines.last_mut() {
@@ -77,15 +86,18 @@ fn moves_configuration(cause: &Cause) -> bool {
 fn cause_text(cause: &Cause, names: &BTreeMap<Token, Arc<str>>) -> String {
     let action = cause.token.and_then(|token| names.get(&token)).map_or("task", |name| &**name);
     let attempt = cause.attempt.unwrap_or(1);
+    let sender = cause.sender.as_ref().map_or("", |(sender, _, _)| sender);
     let mut text = match cause.cause_type.as_str() {
+        "pled.child" if cause.data.get("ok").and_then(Value::as_bool) == Some(true) => {
+            format!("{action} done")
+        }
+        "pled.child" => format!("{action} failed: {}", error_code(cause)),
+        "pled.init" if cause.depth.is_some() => format!("pled.init of {sender}"),
+        "pled.cancel" if cause.token.is_some() => format!("pled.cancel of {sender}"),
         "pled.result" if cause.data.get("ok").and_then(Value::as_bool) == Some(true) => {
             format!("{action} #{attempt} ok")
         }
-        "pled.result" => {
-            let code = cause.data.get("error").and_then(|error| error.get("code"));
-            let code = code.and_then(Value::as_str).unwrap_or("error");
-            format!("{action} #{attempt} failed: {code}")
-        }
+        "pled.result" => format!("{action} #{attempt} failed: {}", error_code(cause)),
         "pled.started" => format!("{action} #{attempt} picked up"),
         "pled.timer" => "timer of a task".to_owned(),
         other => other.to_owned(),
@@ -99,6 +111,11 @@ fn cause_text(cause: &Cause, names: &BTreeMap<Token, Arc<str>>) -> String {
         }
     }
     text
+}
+
+fn error_code(cause: &Cause) -> &str {
+    let code = cause.data.get("error").and_then(|error| error.get("code"));
+    code.and_then(Value::as_str).unwrap_or("error")
 }
 
 fn effects_text(entry: &JournalEntry, names: &BTreeMap<Token, Arc<str>>) -> String {
@@ -115,6 +132,16 @@ fn effects_text(entry: &JournalEntry, names: &BTreeMap<Token, Arc<str>>) -> Stri
             }
             EffectKind::TimerCancel { .. } => {}
             EffectKind::Send { to, event, .. } => parts.push(format!("send {event} to {to}")),
+            EffectKind::ChildStart(start) => {
+                parts.push(format!("start {} as {}", start.template, start.child));
+            }
+            EffectKind::ChildCancel { child, .. } => parts.push(format!("cancel {child}")),
+            EffectKind::ChildDone { parent, error: None, .. } => {
+                parts.push(format!("done for {parent}"));
+            }
+            EffectKind::ChildDone { parent, error: Some(error), .. } => {
+                parts.push(format!("{} for {parent}", error.code));
+            }
         }
     }
     if entry.status.is_terminal() {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{EventType, ExecutionId, Token};
-use crate::message::Millis;
+use crate::id::{EventType, ExecutionId, TemplateRef, Token};
+use crate::message::{Failure, Millis};
 use crate::value::Value;
 
 /// One effect of a step. Its id is `<execution>/<entry>/<index>` by its place in the entry.
@@ -52,6 +52,60 @@ pub enum EffectKind {
         /// Its payload.
         data: Value,
     },
+    /// Start an execution as a child, which answers with [`EffectKind::ChildDone`].
+    ChildStart(ChildEffect),
+    /// Ask a child to end: it takes it as a `pled.cancel` of its parent.
+    ChildCancel {
+        /// The child.
+        child: ExecutionId,
+        /// The task that it is of its parent.
+        task: Token,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Tell the parent how its child ended, or that it could not be started.
+    ChildDone {
+        /// The parent.
+        parent: ExecutionId,
+        /// The task that the child is of it.
+        task: Token,
+        /// The attempt.
+        attempt: u32,
+        /// Its output, if it is done.
+        #[serde(default, skip_serializing_if = "Value::is_null")]
+        output: Value,
+        /// Why it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Failure>,
+    },
+}
+
+/// The start of a child.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChildEffect {
+    /// The child.
+    pub child: ExecutionId,
+    /// The task that it is of its parent: the place of the first attempt.
+    pub task: Token,
+    /// Which attempt, from 1; each is an execution of its own.
+    pub attempt: u32,
+    /// The version to start.
+    pub template: TemplateRef,
+    /// The id of the invocation or `spawn` that waits for it.
+    pub invocation: Arc<str>,
+    /// Which element of the invocation's `each` it is, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// How many ancestors it has.
+    pub depth: u32,
+    /// Its input.
+    pub input: Value,
+    /// Time-outs, all held by the parent.
+    #[serde(default, skip_serializing_if = "Timeouts::is_none")]
+    pub timeout: Timeouts,
+    /// When schedule-to-close ends, over all attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Millis>,
 }
 
 /// One attempt of a task.

@@ -69,13 +69,13 @@ pub struct Cause {
     pub generation: u64,
     /// Its sequence there; 0 for `self`.
     pub stream_seq: u64,
-    /// The client's id of an event; the effect's id of a send.
+    /// The client's id of an event; the effect's id of what another execution says.
     pub id: Option<Arc<str>>,
     /// The event's type; `pled.result` for the end of an attempt, `pled.started` for its pick-up,
-    /// `pled.timer` for a timer.
+    /// `pled.child` for the end of a child, `pled.timer` for a timer.
     #[serde(rename = "type")]
     pub cause_type: EventType,
-    /// The payload: of an event or send its data; of a result `{"ok":true,"data":…}` or
+    /// The payload: of an event or send its data; of a result or child `{"ok":true,"data":…}` or
     /// `{"ok":false,"error":…}`; of the rest `null`.
     pub data: Value,
     /// Its stream timestamp; for a timer its due time.
@@ -102,6 +102,9 @@ pub struct Cause {
     /// worker, ingest sequence and emit index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<(Arc<str>, u64, u64)>,
+    /// How many ancestors an execution has that is started as a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u32>,
 }
 
 /// What became of a message that was taken.
@@ -307,6 +310,7 @@ mod tests {
                 token: None,
                 attempt: None,
                 sender: Some(("rules-3".into(), 8, 0)),
+                depth: None,
             }],
             transitions: vec![Transition {
                 event: "PAY".into(),

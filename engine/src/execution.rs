@@ -131,6 +131,9 @@ pub struct State {
     /// For each sender, the last (entry, index) taken.
     #[serde(default)]
     pub senders: BTreeMap<Arc<str>, (u64, u64)>,
+    /// Whose child it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// The message that started it: what came before it never reached this execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub born: Option<Born>,
@@ -156,10 +159,24 @@ pub struct Taken {
     pub timers: (u64, u64),
 }
 
-/// The event that started an execution, written `[generation, sequence, time, outcome]`.
+/// Whose child an execution is, and as what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The parent.
+    pub execution: ExecutionId,
+    /// The task that this execution is of it.
+    pub task: Token,
+    /// The attempt.
+    pub attempt: u32,
+    /// How many ancestors this execution has.
+    pub depth: u32,
+}
+
+/// The event that started an execution, written `[generation, sequence, time, outcome]`; of a child
+/// the signal of its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Born(
-    /// The generation of PLED_EVENTS.
+    /// The generation of its stream.
     pub u64,
     /// Its sequence there.
     pub u64,
@@ -286,10 +303,10 @@ pub enum TimerPurpose {
     },
 }
 
-/// A task that is outstanding.
+/// A task that is outstanding: work of a worker, or a child execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// The named work.
+    /// The named work; of a child `template:<name>@<version>`.
     pub action: Arc<str>,
     /// The queue, where it is not the action's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -322,6 +339,19 @@ pub struct Task {
     /// Data for people.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub meta: Value,
+    /// Set where it is a child execution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<Child>,
+}
+
+/// What a task has that is a child execution. Its `input` is kept only where it may be retried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Child {
+    /// The entry and index of the effect that starts the current attempt: [`ExecutionId::child`].
+    pub place: Token,
+    /// Whether the parent's end leaves it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abandon: bool,
 }
 
 /// An invocation with `each`: the elements that are not handed out yet, and the results so far.

@@ -79,7 +79,7 @@ impl FromStr for ExecutionId {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        if (1..=128).contains(&text.len()) && text.bytes().all(is_token_byte) {
+        if (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_token_byte) {
             Ok(Self(text.into()))
         } else {
             Err(InvalidName::new(text, "execution id", "[A-Za-z0-9_-]{1,128}"))
@@ -197,7 +197,34 @@ impl ExecutionId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The id of the child that the effect at `place` of this execution starts:
+    /// `<parent>_<entry>_<index>`, or where that is too long `child-` and its SHA-256.
+    #[must_use]
+    pub fn child(&self, place: Token) -> Self {
+        let id = format!("{}_{}_{}", self.0, place.entry, place.index);
+        if id.len() <= ID_BYTES_MAX {
+            return Self(id.into());
+        }
+        Self(format!("{HASHED_CHILD}{}", Hash::of(id.as_bytes())).into())
+    }
+
+    /// Whether a parent may have given this id; false for nearly all that clients choose.
+    #[must_use]
+    pub fn may_be_a_child(&self) -> bool {
+        let digits =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let mut parts = self.0.rsplitn(3, '_');
+        let derived = [parts.next(), parts.next()].into_iter().flatten().all(digits);
+        derived && parts.next().is_some() || self.0.starts_with(HASHED_CHILD)
+    }
 }
+
+/// The longest execution id, in bytes.
+const ID_BYTES_MAX: usize = 128;
+
+/// How the id of a child begins that would have been too long.
+const HASHED_CHILD: &str = "child-";
 
 impl EventType {
     /// The text.

@@ -56,6 +56,12 @@ pub enum Body {
     Result(TaskResult),
     /// Another execution sent an event, or this one did to itself without delay.
     Send(Send),
+    /// A parent starts this execution (stream signals, kind `child`).
+    ChildStart(ChildStart),
+    /// The parent asks this execution to end.
+    ChildCancel(ChildCancel),
+    /// A child of the execution ended, or could not be started.
+    ChildDone(TaskResult),
     /// A timer of the execution came due.
     Fired {
         /// The timer, which carries the entry that set it.
@@ -121,6 +127,38 @@ pub struct Failure {
 
 fn yes() -> bool {
     true
+}
+
+/// The start of an execution by its parent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildStart {
+    /// The parent.
+    pub parent: ExecutionId,
+    /// The entry and the index of the effect that starts it; the child's id is made of both.
+    pub token: Token,
+    /// The task that the child is of its parent.
+    pub task: Token,
+    /// The attempt.
+    pub attempt: u32,
+    /// How many ancestors the child has.
+    pub depth: u32,
+    /// The version to start.
+    pub template: TemplateSelector,
+    /// Its input.
+    pub input: Value,
+}
+
+/// The wish of a parent that its child ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildCancel {
+    /// The parent.
+    pub parent: ExecutionId,
+    /// The entry and the index of the effect that says so.
+    pub token: Token,
+    /// The task that the child is of its parent.
+    pub task: Token,
+    /// The attempt.
+    pub attempt: u32,
 }
 
 /// An event that one execution sends to another.

@@ -1,6 +1,7 @@
 //! One step of an execution: the messages that wait for it, taken in order, and what follows.
 
 mod cause;
+mod child;
 mod command;
 mod compensation;
 mod each;

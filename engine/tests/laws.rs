@@ -226,7 +226,12 @@ proptest! {
                 match &effect.kind {
                     EffectKind::TimerSet { timer, .. } => drop(timers.insert(*timer)),
                     EffectKind::TimerCancel { timer } => prop_assert!(timers.remove(timer)),
-                    EffectKind::Task(_) | EffectKind::TaskCancel { .. } | EffectKind::Send { .. } => {}
+                    EffectKind::Task(_)
+                    | EffectKind::TaskCancel { .. }
+                    | EffectKind::Send { .. }
+                    | EffectKind::ChildStart(_)
+                    | EffectKind::ChildCancel { .. }
+                    | EffectKind::ChildDone { .. } => {}
                 }
             }
         }

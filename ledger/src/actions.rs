@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pled_engine::effect::{Effect, EffectKind, TaskEffect};
+use pled_engine::effect::{Effect, EffectKind};
 use pled_engine::entry::{Cause, JournalEntry};
 use pled_engine::execution::State;
 use pled_engine::id::{ExecutionId, Token};
@@ -92,6 +92,19 @@ pub(crate) fn action_id(execution: &ExecutionId, task: Token) -> [u8; 16] {
     derived_id("action", &[execution.as_str(), &task.to_string()])
 }
 
+/// An attempt of a task or child as its effect says it.
+struct HandedOut<'e> {
+    task: Token,
+    attempt: u32,
+    action: String,
+    invocation: Option<&'e str>,
+    input: &'e Value,
+    /// Whether a timer stands behind it that bounds the attempt.
+    has_start_timer: bool,
+    /// Whether one does that bounds all attempts.
+    has_close_timer: bool,
+}
+
 impl Actions {
     /// Adds a row that Postgres has.
     pub(crate) fn know(&mut self, execution: ExecutionId, task: Token, row: ActionRow) {
@@ -115,14 +128,42 @@ impl Actions {
         }
         for (index, effect) in entry.effects.iter().enumerate() {
             match &effect.kind {
-                EffectKind::Task(task) => self.dispatched(entry, task, &entry.effects[index + 1..]),
-                EffectKind::TaskCancel { task, .. } if entry.state.is_none() => {
+                EffectKind::Task(task) => {
+                    let (within, action) = (task.timeout.schedule_to_start_ms, &task.action);
+                    let handed = HandedOut {
+                        task: task.task,
+                        attempt: task.attempt,
+                        action: action.to_string(),
+                        invocation: task.invocation.as_deref(),
+                        input: &task.input,
+                        has_start_timer: within.is_some(),
+                        has_close_timer: task.deadline.is_some(),
+                    };
+                    self.dispatched(entry, &handed, &entry.effects[index + 1..]);
+                }
+                EffectKind::ChildStart(start) => {
+                    let handed = HandedOut {
+                        task: start.task,
+                        attempt: start.attempt,
+                        action: format!("template:{}", start.template),
+                        invocation: Some(&*start.invocation),
+                        input: &start.input,
+                        has_start_timer: start.timeout.start_to_close_ms.is_some(),
+                        has_close_timer: start.deadline.is_some(),
+                    };
+                    self.dispatched(entry, &handed, &entry.effects[index + 1..]);
+                }
+                EffectKind::TaskCancel { task, .. } | EffectKind::ChildCancel { task, .. }
+                    if entry.state.is_none() =>
+                {
                     self.ended_without_result(entry, *task);
                 }
                 EffectKind::TaskCancel { .. }
                 | EffectKind::TimerSet { .. }
                 | EffectKind::TimerCancel { .. }
-                | EffectKind::Send { .. } => {}
+                | EffectKind::Send { .. }
+                | EffectKind::ChildCancel { .. }
+                | EffectKind::ChildDone { .. } => {}
             }
         }
         match &entry.state {
@@ -132,9 +173,8 @@ impl Actions {
     }
 
     fn result(&mut self, entry: &JournalEntry, cause: &Cause) {
-        let Some(task) = cause.token.filter(|_| cause.cause_type.as_str() == "pled.result") else {
-            return;
-        };
+        let is_end = matches!(cause.cause_type.as_str(), "pled.result" | "pled.child");
+        let Some(task) = cause.token.filter(|_| is_end) else { return };
         let ok = cause.data.get("ok").and_then(Value::as_bool) == Some(true);
         let part = |name| jsonb(cause.data.get(name).unwrap_or(&Value::Null));
         let status = match ok {
@@ -153,21 +193,25 @@ impl Actions {
         });
     }
 
-    fn dispatched(&mut self, entry: &JournalEntry, task: &TaskEffect, behind: &[Effect]) {
+    fn dispatched(&mut self, entry: &JournalEntry, task: &HandedOut<'_>, behind: &[Effect]) {
         // The timers of an attempt stand right behind it.
         let mut timers = behind.iter().map_while(|effect| match &effect.kind {
             EffectKind::TimerSet { timer, .. } => Some(*timer),
             EffectKind::Task(_)
             | EffectKind::TaskCancel { .. }
             | EffectKind::TimerCancel { .. }
-            | EffectKind::Send { .. } => None,
+            | EffectKind::Send { .. }
+            | EffectKind::ChildStart(_)
+            | EffectKind::ChildCancel { .. }
+            | EffectKind::ChildDone { .. } => None,
         });
-        let start_timer = task.timeout.schedule_to_start_ms.and_then(|_| timers.next());
-        let close_timer = task.deadline.filter(|_| task.attempt == 1).and_then(|_| timers.next());
+        let start_timer = if task.has_start_timer { timers.next() } else { None };
+        let has_close_timer = task.has_close_timer && task.attempt == 1;
+        let close_timer = if has_close_timer { timers.next() } else { None };
         let first = (task.attempt == 1).then(|| First {
-            action: task.action.to_string(),
-            invocation: task.invocation.as_deref().map(without_nul),
-            input: jsonb(&task.input),
+            action: task.action.clone(),
+            invocation: task.invocation.map(without_nul),
+            input: jsonb(task.input),
             created: entry.at,
         });
         self.change(entry, task.task, |row| {

@@ -43,12 +43,18 @@ fn text_of(execution: &Execution) -> String {
         format!("  states   {}", render::leaves(&state.configuration)),
         format!("  entry    {}  {}", execution.seq, execution.hash),
     ];
+    if let Some(parent) = &state.parent {
+        lines.push(format!("  parent   {} task {}", parent.execution, parent.task));
+    }
     for (key, value) in &state.context {
         lines.push(format!("  context  {key} = {value}"));
     }
     for (token, task) in &state.tasks {
         let wait = task.not_before.map(|_| ", waits for its retry").unwrap_or_default();
-        lines.push(format!("  task     {token} {} attempt {}{wait}", task.action, task.attempt));
+        let child = task.child.as_ref().map(|child| execution.id.child(child.place));
+        let child = child.map(|child| format!(" as {child}")).unwrap_or_default();
+        let (action, attempt) = (&task.action, task.attempt);
+        lines.push(format!("  task     {token} {action}{child} attempt {attempt}{wait}"));
     }
     for (token, timer) in &state.timers {
         let left = timer.due - execution.at;

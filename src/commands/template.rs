@@ -5,15 +5,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use pled_engine::id::TemplateSelector;
-use pled_engine::template::InvalidTemplate;
+use pled_engine::id::{TemplateRef, TemplateSelector};
+use pled_engine::template::{InvalidTemplate, Template};
+use pled_streams::Nats;
 use pled_streams::templates::{self, RegisterError};
 use serde_json::json;
 
 use super::check::report_errors;
 use super::{answer, open};
 use crate::cli::Global;
-use crate::say;
+use crate::{say, say_error};
 
 pub(crate) async fn add(global: &Global, file: &Path) -> anyhow::Result<ExitCode> {
     let source = read(file)?;
@@ -26,16 +27,37 @@ pub(crate) async fn add(global: &Global, file: &Path) -> anyhow::Result<ExitCode
         }
         Err(error) => return Err(error.into()),
     };
+    let missing = missing_children(&nats, &source).await?;
+    for child in &missing {
+        say_error(&format!(
+            "warning: it starts {child}, which is not registered yet: until it is, such a start \
+             fails with `unknown_template`"
+        ));
+    }
     let answered = json!({
         "template": registered.reference.to_string(),
         "hash": registered.hash.to_string(),
         "existed": registered.existed,
+        "missing_children": missing,
     });
     answer(global, &answered, || {
         let how = if registered.existed { "is registered already" } else { "registered" };
         format!("{} {how}, sha256 {}", registered.reference, registered.hash)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The versions that a template starts as children and that are not registered. That is no error:
+/// two templates may start each other, and teams register theirs in any order.
+async fn missing_children(nats: &Nats, source: &str) -> anyhow::Result<Vec<TemplateRef>> {
+    let template = Template::parse(source)?;
+    let mut missing = Vec::new();
+    for child in template.children() {
+        if templates::get(nats, &TemplateSelector::from(child)).await?.is_none() {
+            missing.push(child.clone());
+        }
+    }
+    Ok(missing)
 }
 
 pub(crate) async fn list(global: &Global) -> anyhow::Result<ExitCode> {

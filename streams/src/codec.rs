@@ -9,7 +9,8 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use pled_engine::id::{EventType, ExecutionId, TemplateSelector, Token};
 use pled_engine::message::{
-    Body, Event, Failure, Message, Millis, Send, Source, TaskOutcome, TaskResult,
+    Body, ChildCancel, ChildStart, Event, Failure, Message, Millis, Send, Source, TaskOutcome,
+    TaskResult,
 };
 use pled_engine::partition::{DeadReason, Malformed};
 use pled_engine::value::{Object, Value};
@@ -322,8 +323,70 @@ fn signal(stored: &Stored, rest: &str) -> Result<Body, Refusal> {
             let data = own_json(&stored.payload).map_err(malformed)?;
             Ok(Body::Send(Send { sender, token, event_type, data }))
         }
+        "child" => of_child(stored, token).map_err(malformed),
         _ => Err(malformed(format!("{kind:?} is no kind of signal"))),
     }
+}
+
+/// What a parent says to its child, or a child to its parent.
+fn of_child(stored: &Stored, token: &str) -> Result<Body, String> {
+    let (says, token) = token.split_once('-').unwrap_or((token, ""));
+    if says == "done" {
+        let token = ResultToken::parse(token).filter(|token| !token.started);
+        let ResultToken { task, attempt, .. } =
+            token.ok_or_else(|| format!("{token:?} is no <entry>-<index>-<attempt>"))?;
+        let outcome = outcome_of(own_json(&stored.payload));
+        return Ok(Body::ChildDone(TaskResult { task, attempt, outcome }));
+    }
+    let (parent, token) = parse_send_token(token)
+        .ok_or_else(|| format!("{token:?} is no <parent>-<entry>-<index>"))?;
+    let said = own_json(&stored.payload)?;
+    let text = |name: &str| {
+        said.get(name).and_then(Value::as_str).ok_or_else(|| format!("`{name}` is no string"))
+    };
+    let count = |name: &str| {
+        let count = said.get(name).and_then(Value::as_int);
+        let count = count.and_then(|count| u32::try_from(count).ok());
+        count.ok_or_else(|| format!("`{name}` is no count"))
+    };
+    let task = text("task")?.parse::<Token>().map_err(|error| error.to_string())?;
+    let attempt = count("attempt")?;
+    match says {
+        "start" => Ok(Body::ChildStart(ChildStart {
+            parent,
+            token,
+            task,
+            attempt,
+            depth: count("depth")?,
+            template: text("template")?
+                .parse::<TemplateSelector>()
+                .map_err(|error| error.to_string())?,
+            input: said.get("input").cloned().unwrap_or_default(),
+        })),
+        "cancel" => Ok(Body::ChildCancel(ChildCancel { parent, token, task, attempt })),
+        _ => Err(format!("{says:?} is nothing that is said of a child")),
+    }
+}
+
+/// The payload of a child's start.
+#[must_use]
+pub fn child_start_to_json(start: &ChildStart) -> Vec<u8> {
+    let members = [
+        ("attempt", Value::from(start.attempt)),
+        ("depth", start.depth.into()),
+        ("input", start.input.clone()),
+        ("task", start.task.to_string().into()),
+        ("template", start.template.to_string().into()),
+    ];
+    Value::from(members.into_iter().collect::<Object>()).to_canonical()
+}
+
+/// The payload of the wish that a child ends.
+#[must_use]
+pub fn child_cancel_to_json(cancel: &ChildCancel) -> Vec<u8> {
+    let members =
+        [("attempt", Value::from(cancel.attempt)), ("task", cancel.task.to_string().into())];
+    Value::from(members.into_iter().collect::<Object>()).to_canonical()
 }
 
 fn fired(stored: &Stored, rest: &str) -> Result<(Token, Millis), Refusal> {
@@ -365,6 +428,10 @@ pub fn outcome_to_json(outcome: &TaskOutcome) -> Vec<u8> {
 /// `bad_result`, so that the execution that waits for it goes on.
 #[must_use]
 pub fn outcome_of_json(payload: &[u8]) -> TaskOutcome {
+    outcome_of(json(payload))
+}
+
+fn outcome_of(value: Result<Value, String>) -> TaskOutcome {
     let bad = |reason: String| {
         TaskOutcome::Failed(Failure {
             code: "bad_result".into(),
@@ -373,7 +440,7 @@ pub fn outcome_of_json(payload: &[u8]) -> TaskOutcome {
             retryable: false,
         })
     };
-    let value = match json(payload) {
+    let value = match value {
         Ok(value) => value,
         Err(reason) => return bad(reason),
     };

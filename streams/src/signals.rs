@@ -1,16 +1,17 @@
-//! PLED_SIGNALS: results of tasks, and what executions send to each other.
+//! PLED_SIGNALS: results of tasks, what executions send to each other, and what parents and
+//! children tell each other.
 
 use async_nats::HeaderMap;
 use pled_engine::id::{EventType, ExecutionId, Token};
-use pled_engine::message::TaskOutcome;
+use pled_engine::message::{ChildCancel, ChildStart, TaskOutcome, TaskResult};
 use pled_engine::partition::Published;
 use pled_engine::value::Value;
 
-use crate::codec::outcome_to_json;
+use crate::codec::{child_cancel_to_json, child_start_to_json, outcome_to_json};
 use crate::connection::Nats;
 use crate::publish::{Publication, set_header};
 use crate::read::{ReadError, last_from_leader};
-use crate::subject::{EVENT, ResultToken, StreamKind};
+use crate::subject::{ChildSays, EVENT, ResultToken, StreamKind};
 
 /// Publishes what came out of an attempt on the subject that its request names, expecting that it
 /// is empty: a conflict means that it is there already. A pick-up goes on its own subject.
@@ -74,5 +75,48 @@ pub fn publish_send(
         headers,
         payload: data.to_canonical().into(),
         expected: Some(0),
+    })
+}
+
+/// Publishes the start of a child, expecting that its subject is empty.
+pub fn publish_child_start(
+    nats: &Nats,
+    child: &ExecutionId,
+    start: &ChildStart,
+) -> impl Future<Output = Published> + Send + 'static + use<> {
+    let subject = nats.names().child(child, ChildSays::Start, &start.parent, start.token);
+    publish_new(nats, subject, child_start_to_json(start))
+}
+
+/// Publishes the wish that a child ends, expecting that its subject is empty.
+pub fn publish_child_cancel(
+    nats: &Nats,
+    child: &ExecutionId,
+    cancel: &ChildCancel,
+) -> impl Future<Output = Published> + Send + 'static + use<> {
+    let subject = nats.names().child(child, ChildSays::Cancel, &cancel.parent, cancel.token);
+    publish_new(nats, subject, child_cancel_to_json(cancel))
+}
+
+/// Publishes how a child ended for its parent, expecting that its subject is empty.
+pub fn publish_child_done(
+    nats: &Nats,
+    parent: &ExecutionId,
+    result: &TaskResult,
+) -> impl Future<Output = Published> + Send + 'static + use<> {
+    let subject = nats.names().child_done(parent, result.task, result.attempt);
+    publish_new(nats, subject, outcome_to_json(&result.outcome))
+}
+
+fn publish_new(
+    nats: &Nats,
+    subject: String,
+    payload: Vec<u8>,
+) -> impl Future<Output = Published> + Send + 'static + use<> {
+    nats.publisher(StreamKind::Signals).publish(Publication {
+        subject,
+        payload: payload.into(),
+        expected: Some(0),
+        ..Publication::default()
     })
 }

@@ -303,6 +303,24 @@ impl Names {
         format!("{}.signals.{to}.send.{sender}-{token}", self.prefix)
     }
 
+    /// Where a parent tells its child to start or to end; the same token never stands twice.
+    #[must_use]
+    pub fn child(
+        &self,
+        child: &ExecutionId,
+        says: ChildSays,
+        parent: &ExecutionId,
+        token: Token,
+    ) -> String {
+        format!("{}.signals.{child}.child.{}-{parent}-{token}", self.prefix, says.as_str())
+    }
+
+    /// Where a child tells its parent how it ended.
+    #[must_use]
+    pub fn child_done(&self, parent: &ExecutionId, task: Token, attempt: u32) -> String {
+        format!("{}.signals.{parent}.child.done-{task}-{attempt}", self.prefix)
+    }
+
     /// A timer's native schedule.
     #[must_use]
     pub fn timer(&self, partition: u16, execution: &ExecutionId, timer: Token) -> String {
@@ -494,6 +512,24 @@ impl ResultToken {
         };
         let (task, attempt) = token.rsplit_once('-')?;
         Some(Self { task: task.parse().ok()?, attempt: number(attempt)?, started })
+    }
+}
+
+/// What a parent says to its child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildSays {
+    /// Start.
+    Start,
+    /// End.
+    Cancel,
+}
+
+impl ChildSays {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Cancel => "cancel",
+        }
     }
 }
 

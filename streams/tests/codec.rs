@@ -2,14 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "in tests, also in their helpers, a failure is to panic")]
 
 use pled_engine::id::{ExecutionId, Token};
-use pled_engine::message::{Body, Event, Failure, Message, Source, TaskOutcome};
+use pled_engine::message::{
+    Body, ChildCancel, ChildStart, Event, Failure, Message, Source, TaskOutcome, TaskResult,
+};
 use pled_engine::partition::{DeadReason, Malformed};
 use pled_engine::value::Value;
 use pled_streams::codec::{
-    Stored, decode, is_reserved, outcome_of_json, outcome_to_json, percent_encoded,
+    Stored, child_cancel_to_json, child_start_to_json, decode, is_reserved, outcome_of_json,
+    outcome_to_json, percent_encoded,
 };
 use pled_streams::ingest::decode_raw;
-use pled_streams::subject::{ResultToken, parse_send_token};
+use pled_streams::subject::{ChildSays, ResultToken, parse_send_token};
 use pled_streams::{HeaderMap, Names};
 use proptest::prelude::*;
 
@@ -83,6 +86,66 @@ fn a_cloud_event_is_taken_in_both_modes_and_our_own_id_stands_above_its() {
     );
     assert_eq!(structured.id.as_deref(), Some("/shop 9"));
     assert_eq!(structured.data.to_string(), r#"{"a":1}"#);
+}
+
+#[test]
+fn what_parents_and_children_say_is_read_as_it_was_written() {
+    let (parent, child): (ExecutionId, ExecutionId) =
+        ("order-42".parse().unwrap(), "order-42_7_0".parse().unwrap());
+    let (token, task): (Token, Token) = ("9-1".parse().unwrap(), "7-0".parse().unwrap());
+    let stored_as = |published: String| published.replacen("pled.signals.", "pled.signal.3.", 1);
+    let said = |subject: String, payload: Vec<u8>| {
+        read(Source::Signals, &stored(&stored_as(subject), &[], &payload)).unwrap()
+    };
+
+    let start = ChildStart {
+        parent: parent.clone(),
+        token,
+        task,
+        attempt: 2,
+        depth: 3,
+        template: "parcel@1".parse().unwrap(),
+        // Computed, and beyond what the door takes.
+        input: serde_json::from_str(r#"{"n":18014398509481984}"#).unwrap(),
+    };
+    let subject = names().child(&child, ChildSays::Start, &parent, token);
+    assert_eq!(subject, "pled.signals.order-42_7_0.child.start-order-42-9-1");
+    let message = said(subject, child_start_to_json(&start));
+    assert_eq!(message.execution, child);
+    assert_eq!(message.body, Body::ChildStart(start));
+
+    let cancel = ChildCancel { parent: parent.clone(), token, task, attempt: 2 };
+    let subject = names().child(&child, ChildSays::Cancel, &parent, token);
+    let message = said(subject, child_cancel_to_json(&cancel));
+    assert_eq!(message.body, Body::ChildCancel(cancel));
+
+    let outcome = TaskOutcome::Ok(Value::from("delivered"));
+    let subject = names().child_done(&parent, task, 2);
+    assert_eq!(subject, "pled.signals.order-42.child.done-7-0-2");
+    let message = said(subject, outcome_to_json(&outcome));
+    let done = TaskResult { task, attempt: 2, outcome };
+    assert_eq!((message.execution, message.body), (parent, Body::ChildDone(done)));
+}
+
+#[test]
+fn what_no_parent_or_child_says_is_malformed() {
+    for (token, payload, word) in [
+        ("start-order-1-0", "{", "JSON"),
+        ("start-order-1", "{}", "<parent>"),
+        ("start-order-1-0", r#"{"attempt":1,"depth":1,"task":"1-0"}"#, "template"),
+        ("start-order-1-0", r#"{"attempt":-1,"depth":1,"task":"1-0","template":"a@1"}"#, "attempt"),
+        ("start-order-1-0", r#"{"attempt":1,"task":"1-0","template":"a@1"}"#, "depth"),
+        ("cancel-order-1-0", r#"{"attempt":1}"#, "task"),
+        ("done-1-0", "{}", "<entry>"),
+        ("done-1-0-1-started", "{}", "<entry>"),
+        ("other-order-1-0", r#"{"attempt":1,"task":"1-0"}"#, "other"),
+        ("", "{}", "<parent>"),
+    ] {
+        let subject = format!("pled.signal.3.order.child.{token}");
+        let refused = refusal(Source::Signals, &subject, &[], payload.as_bytes());
+        assert_eq!(refused.reason, DeadReason::Malformed, "{token}");
+        assert!(refused.detail.contains(word), "{token}: {}", refused.detail);
+    }
 }
 
 #[test]

@@ -115,7 +115,9 @@ fn cause_text(message: &Message, before: &Execution) -> String {
         Body::Event(event) => event.event_type.to_string(),
         Body::Send(send) => send.event_type.to_string(),
         Body::Fired { timer } => timer_name(*timer, before, before).to_string(),
-        Body::Result(result) => {
+        Body::ChildStart(_) => "pled.init".to_owned(),
+        Body::ChildCancel(_) => "pled.cancel".to_owned(),
+        Body::Result(result) | Body::ChildDone(result) => {
             let name = task_name(result.task, before, before);
             let attempt = result.attempt;
             match &result.outcome {
@@ -138,7 +140,21 @@ fn happenings(before: &Execution, entry: &JournalEntry, after: &Execution) -> Ve
             input: task.input.clone(),
             attempt: task.attempt,
         },
-        EffectKind::TaskCancel { task, attempt: _ } => {
+        EffectKind::ChildStart(child) => Happening::Task {
+            invocation: Some(child.invocation.clone()),
+            index: child.index,
+            action: format!("template:{}", child.template).into(),
+            input: child.input.clone(),
+            attempt: child.attempt,
+        },
+        // One that is simulated alone has no parent; where a journal shows one, it is told.
+        EffectKind::ChildDone { parent, output, error, .. } => Happening::Send {
+            to: Some(parent.as_str().into()),
+            event: if error.is_some() { "error.invoke".into() } else { "done.invoke".into() },
+            data: output.clone(),
+        },
+        EffectKind::TaskCancel { task, attempt: _ }
+        | EffectKind::ChildCancel { task, attempt: _, child: _ } => {
             Happening::Cancel { name: task_name(*task, before, after) }
         }
         EffectKind::TimerSet { timer, due } => {

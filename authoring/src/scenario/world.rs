@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pled_engine::effect::{EffectKind, TaskEffect};
+use pled_engine::effect::{ChildEffect, EffectKind, TaskEffect, Timeouts};
 use pled_engine::entry::{JournalEntry, Outcome};
 use pled_engine::execution::Execution;
 use pled_engine::id::{EventType, Token};
@@ -167,7 +167,7 @@ impl World {
         let attempt = self.execution.state.tasks.get(&token).map_or(1, |task| task.attempt);
         self.answers.retain(|_, answer| answer.task != token);
         let result = TaskResult { task: token, attempt, outcome };
-        let delivered = self.take(Source::Signals, Body::Result(result))?;
+        let delivered = self.take(Source::Signals, self.body_of(result))?;
         self.wait(0)?;
         Ok(delivered)
     }
@@ -193,7 +193,7 @@ impl World {
             match (answer, timer) {
                 (Some(key), _) if key.0 == at => {
                     if let Some(result) = self.answers.remove(&key) {
-                        self.take(Source::Signals, Body::Result(result))?;
+                        self.take(Source::Signals, self.body_of(result))?;
                     }
                 }
                 (_, Some((_, timer))) => {
@@ -331,13 +331,25 @@ impl World {
         for effect in &entry.effects {
             match &effect.kind {
                 EffectKind::Task(task) => self.work(task),
+                EffectKind::ChildStart(child) => self.work(&as_task(child)),
                 // Advice only: the answer comes all the same, and is taken where it undoes a
                 // success that came too late.
                 EffectKind::TaskCancel { .. }
+                | EffectKind::ChildCancel { .. }
                 | EffectKind::TimerSet { .. }
                 | EffectKind::TimerCancel { .. }
-                | EffectKind::Send { .. } => {}
+                | EffectKind::Send { .. }
+                | EffectKind::ChildDone { .. } => {}
             }
+        }
+    }
+
+    /// The end of a task as the execution hears of it: of a worker, or of a child.
+    fn body_of(&self, result: TaskResult) -> Body {
+        let task = self.execution.state.tasks.get(&result.task);
+        match task.and_then(|task| task.child.as_ref()) {
+            Some(_) => Body::ChildDone(result),
+            None => Body::Result(result),
         }
     }
 
@@ -361,6 +373,23 @@ impl World {
         let result = TaskResult { task: task.task, attempt: task.attempt, outcome };
         self.answered += 1;
         self.answers.insert((self.now.saturating_add(after_ms), self.answered), result);
+    }
+}
+
+/// A child as work of that name, `template:parcel@1`; its time-outs are the engine's.
+fn as_task(child: &ChildEffect) -> TaskEffect {
+    let action: Arc<str> = format!("template:{}", child.template).into();
+    TaskEffect {
+        task: child.task,
+        queue: action.clone(),
+        action,
+        invocation: Some(child.invocation.clone()),
+        index: child.index,
+        attempt: child.attempt,
+        input: child.input.clone(),
+        timeout: Timeouts::default(),
+        deadline: child.deadline,
+        meta: Value::Null,
     }
 }
 

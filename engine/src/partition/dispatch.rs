@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::effect::{EffectKind, TaskEffect};
 use crate::entry::JournalEntry;
-use crate::id::ExecutionId;
+use crate::id::{ExecutionId, Token};
+use crate::message::{ChildCancel, ChildStart, TaskOutcome, TaskResult};
 
 use super::protocol::{Answer, Find, Output, Publish, Published, TaskMessage};
 use super::slots::{Job, SlotId};
@@ -34,7 +35,7 @@ struct Item {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// A send to the same target goes first.
+    /// What is told to the same execution goes first.
     Behind,
     /// Whether the task is there already.
     LookForTask,
@@ -70,7 +71,7 @@ impl Partition {
         let slot = &self.slots[at];
         let timers = slot.held.as_ref().map(|held| &held.execution.state.timers);
         let mut items: Vec<Item> = Vec::with_capacity(entry.effects.len());
-        let mut sends: BTreeMap<&ExecutionId, usize> = BTreeMap::new();
+        let mut told: BTreeMap<&ExecutionId, usize> = BTreeMap::new();
         for (index, effect) in entry.effects.iter().enumerate() {
             let mut stage = Stage::Publish;
             match &effect.kind {
@@ -90,14 +91,18 @@ impl Partition {
                     }
                 }
                 EffectKind::Send { to, .. } if *to == slot.id => stage = Stage::Done,
-                EffectKind::Send { to, .. } => {
-                    if let Some(before) = sends.insert(to, index)
-                        && !self.config.leaves_out(Mutation::SendsAtOnce)
-                    {
-                        items[before].then = Some(index);
-                        stage = Stage::Behind;
-                    }
-                }
+                EffectKind::Send { .. }
+                | EffectKind::ChildStart(_)
+                | EffectKind::ChildCancel { .. }
+                | EffectKind::ChildDone { .. } => {}
+            }
+            if stage == Stage::Publish
+                && let Some(target) = target(&effect.kind)
+                && let Some(before) = told.insert(target, index)
+                && !self.config.leaves_out(Mutation::SendsAtOnce)
+            {
+                items[before].then = Some(index);
+                stage = Stage::Behind;
             }
             items.push(Item { stage, in_flight: false, then: None });
         }
@@ -203,10 +208,15 @@ impl Partition {
         };
         match (published, &effect.kind) {
             (Published::Stored { .. }, _) => self.effect_done(at, index, out),
-            // Tasks and sends are there already; a timer to take back is gone already.
+            // Tasks and signals are there already; a timer to take back is gone already.
             (
                 Published::Conflict { .. },
-                EffectKind::Task(_) | EffectKind::Send { .. } | EffectKind::TimerCancel { .. },
+                EffectKind::Task(_)
+                | EffectKind::Send { .. }
+                | EffectKind::ChildStart(_)
+                | EffectKind::ChildCancel { .. }
+                | EffectKind::ChildDone { .. }
+                | EffectKind::TimerCancel { .. },
             ) => self.effect_done(at, index, out),
             (Published::Conflict { .. }, _) => self.back_off(at, "a timer of it is refused", out),
             (Published::Unknown, _) if self.config.leaves_out(Mutation::UnknownIsDone) => {
@@ -253,7 +263,10 @@ impl Partition {
             EffectKind::TimerSet { timer, due } => self.near.insert(*due, &slot.id, *timer),
             EffectKind::TaskCancel { .. }
             | EffectKind::TimerCancel { .. }
-            | EffectKind::Send { .. } => {}
+            | EffectKind::Send { .. }
+            | EffectKind::ChildStart(_)
+            | EffectKind::ChildCancel { .. }
+            | EffectKind::ChildDone { .. } => {}
         }
         if let Some(then) = then {
             if let Some(next) = dispatch.items.get_mut(then) {
@@ -278,6 +291,20 @@ impl Partition {
     }
 }
 
+/// The execution that an effect tells something.
+fn target(kind: &EffectKind) -> Option<&ExecutionId> {
+    match kind {
+        EffectKind::Send { to, .. } => Some(to),
+        EffectKind::ChildStart(start) => Some(&start.child),
+        EffectKind::ChildCancel { child, .. } => Some(child),
+        EffectKind::ChildDone { parent, .. } => Some(parent),
+        EffectKind::Task(_)
+        | EffectKind::TaskCancel { .. }
+        | EffectKind::TimerSet { .. }
+        | EffectKind::TimerCancel { .. } => None,
+    }
+}
+
 fn find_task(execution: &ExecutionId, task: &TaskEffect) -> Find {
     Find::Task {
         execution: execution.clone(),
@@ -298,6 +325,7 @@ fn publication(
     kind: &EffectKind,
 ) -> Publish {
     let execution = execution.clone();
+    let token = Token { entry: entry.seq, index: u32::try_from(index).unwrap_or(u32::MAX) };
     match kind {
         EffectKind::Task(effect) => Publish::Task(Box::new(TaskMessage {
             execution,
@@ -313,13 +341,37 @@ fn publication(
         }
         EffectKind::Send { to, event, data } => Publish::Send {
             sender: execution,
-            token: crate::id::Token {
-                entry: entry.seq,
-                index: u32::try_from(index).unwrap_or(u32::MAX),
-            },
+            token,
             to: to.clone(),
             event: event.clone(),
             data: data.clone(),
+        },
+        EffectKind::ChildStart(effect) => Publish::ChildStart {
+            child: effect.child.clone(),
+            start: Box::new(ChildStart {
+                parent: execution,
+                token,
+                task: effect.task,
+                attempt: effect.attempt,
+                depth: effect.depth,
+                template: (&effect.template).into(),
+                input: effect.input.clone(),
+            }),
+        },
+        EffectKind::ChildCancel { child, task, attempt } => Publish::ChildCancel {
+            child: child.clone(),
+            cancel: ChildCancel { parent: execution, token, task: *task, attempt: *attempt },
+        },
+        EffectKind::ChildDone { parent, task, attempt, output, error } => Publish::ChildDone {
+            parent: parent.clone(),
+            result: TaskResult {
+                task: *task,
+                attempt: *attempt,
+                outcome: match error {
+                    Some(error) => TaskOutcome::Failed(error.clone()),
+                    None => TaskOutcome::Ok(output.clone()),
+                },
+            },
         },
     }
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::entry::Outcome;
-use crate::id::TemplateSelector;
+use crate::id::{TemplateRef, TemplateSelector};
 use crate::message::{Body, Failure, Message, Source, TaskOutcome};
 use crate::step::{Draft, Verdict, Writer, step};
 use crate::value::Value;
@@ -49,36 +49,40 @@ impl Partition {
                 self.load(at, false, None, out);
                 Next::Wait
             }
-            Some(held) if held.execution.seq == 0 && start_of(front).is_none() => {
-                self.judge_unknown(at, out)
-            }
+            Some(held) if held.execution.seq == 0 && !starts(front) => self.judge_unknown(at, out),
             Some(held) if held.template.is_none() => self.take_template(at, out),
             Some(_) => self.judge(at, out),
         }
     }
 
     /// The message in front is for an execution that has no entry, and starts none. Its start may
-    /// be in PLED_EVENTS, and the journal may have it where a replica is behind.
+    /// be in the other stream, and the journal may have it where a replica is behind.
     fn judge_unknown(&mut self, at: SlotId, out: &mut Vec<Output>) -> Next {
         let slot = &mut self.slots[at];
         let Some(front) = slot.queue.front() else { return Next::Wait };
         let key = key_of(front);
-        if front.source != Source::Events {
+        if let Some(other) = other_door(front) {
             if slot.read_to_end != Some(key) && !self.config.leaves_out(Mutation::EndUnread) {
                 slot.job = Job::AskEnd;
                 self.read_end(at, out);
                 return Next::Wait;
             }
-            if slot.queue.iter().any(|message| message.source == Source::Events) {
-                slot.queue
-                    .make_contiguous()
-                    .sort_by_key(|message| message.source != Source::Events);
+            let may_start = |message: &Message| message.source == other && starts(message);
+            if !slot.reordered && slot.queue.iter().any(may_start) {
+                slot.reordered = true;
+                slot.queue.make_contiguous().sort_by_key(|message| message.source != other);
                 return Next::Again;
             }
         }
         if slot.asked_leader != Some(key) {
             self.load(at, true, None, out);
             return Next::Wait;
+        }
+        if let Body::ChildCancel(_) = &slot.queue[0].body {
+            // What it would end was refused when it was to be started.
+            self.stats.stale += 1;
+            self.done(at, 1);
+            return Next::Again;
         }
         self.set_aside(at, DeadReason::UnknownExecution, "no such execution".into(), out);
         Next::Wait
@@ -100,17 +104,27 @@ impl Partition {
         };
         self.went_on(at);
         self.slots[at].job = Job::AwaitEnd;
-        self.ends.insert((streams.events.last, at));
-        self.release_ends(out);
+        let Some(other) = self.slots[at].queue.front().and_then(other_door) else { return };
+        let (index, end) = match other {
+            Source::Signals => (1, streams.signals.last),
+            Source::Events | Source::Timers | Source::Own => (0, streams.events.last),
+        };
+        self.ends[index].insert((end, at));
+        self.release_ends(index, out);
     }
 
-    /// Goes on with executions for which PLED_EVENTS is now read far enough.
-    pub(super) fn release_ends(&mut self, out: &mut Vec<Output>) {
-        while let Some(&(end, at)) = self.ends.first() {
-            if end >= self.inputs[0].next() {
+    /// Goes on with executions for which this input is now read far enough.
+    pub(super) fn release_ends(&mut self, index: usize, out: &mut Vec<Output>) {
+        let Some(waiting) = self.ends.get(index) else { return };
+        if waiting.is_empty() {
+            return;
+        }
+        let next = self.inputs[index].next();
+        while let Some(&(end, at)) = self.ends[index].first() {
+            if end >= next && !(index == 1 && self.is_jammed()) {
                 break;
             }
-            self.ends.pop_first();
+            self.ends[index].pop_first();
             let slot = &mut self.slots[at];
             slot.read_to_end = slot.queue.front().map(key_of);
             slot.job = Job::Idle;
@@ -118,11 +132,19 @@ impl Partition {
         }
     }
 
+    /// Whether nothing more can be read before something that waits goes on. Then an event does not
+    /// wait for signals, lest they wait for each other.
+    pub(super) fn is_jammed(&self) -> bool {
+        self.recompare.is_none() && !self.wants(Source::Events) && !self.wants(Source::Signals)
+    }
+
     fn take_template(&mut self, at: SlotId, out: &mut Vec<Output>) -> Next {
         let slot = &mut self.slots[at];
         let Some(held) = &mut slot.held else { return Next::Wait };
-        if let Some(reference) = &held.execution.template
-            && let Some(template) = self.templates.get(reference)
+        let reference = held.execution.template.as_ref();
+        let child_of = || slot.queue.front().and_then(template_of_child);
+        if let Some(reference) = reference.cloned().or_else(child_of)
+            && let Some(template) = self.templates.get(&reference)
         {
             held.template = Some(template.clone());
             return Next::Again;
@@ -387,6 +409,7 @@ impl Partition {
     /// The first `count` messages are done: the position may pass them.
     pub(super) fn done(&mut self, at: SlotId, count: usize) {
         let slot = &mut self.slots[at];
+        slot.reordered = false;
         for message in slot.queue.drain(..count.min(slot.queue.len())) {
             self.waiting_bytes = self.waiting_bytes.saturating_sub(weigh_message(&message));
             if let Some(index) = index_of(message.source) {
@@ -437,7 +460,7 @@ impl Partition {
                 self.wakes.insert((due, at));
             }
         }
-        self.ends.clear();
+        self.ends = Default::default();
         self.barriers.clear();
     }
 }
@@ -451,7 +474,31 @@ pub(super) fn key_of(message: &Message) -> MessageKey {
 pub(super) fn start_of(message: &Message) -> Option<&TemplateSelector> {
     match &message.body {
         Body::Event(event) => event.start.as_ref(),
-        Body::Result(_) | Body::Send(_) | Body::Fired { .. } => None,
+        Body::ChildStart(start) => Some(&start.template),
+        Body::Result(_)
+        | Body::Send(_)
+        | Body::ChildCancel(_)
+        | Body::ChildDone(_)
+        | Body::Fired { .. } => None,
+    }
+}
+
+fn starts(message: &Message) -> bool {
+    start_of(message).is_some()
+}
+
+/// The version that a parent starts.
+fn template_of_child(message: &Message) -> Option<TemplateRef> {
+    let Body::ChildStart(start) = &message.body else { return None };
+    Some(TemplateRef { name: start.template.name.clone(), version: start.template.version? })
+}
+
+/// The stream by which the start may come of an execution that this message does not find: clients
+/// start by PLED_EVENTS, parents by PLED_SIGNALS, and these give ids that can be told.
+fn other_door(message: &Message) -> Option<Source> {
+    match message.source {
+        Source::Events => message.execution.may_be_a_child().then_some(Source::Signals),
+        Source::Signals | Source::Timers | Source::Own => Some(Source::Events),
     }
 }
 
@@ -459,7 +506,12 @@ pub(super) fn start_of(message: &Message) -> Option<&TemplateSelector> {
 fn is_start(message: &Message) -> bool {
     match &message.body {
         Body::Event(event) => event.start.is_some() && event.event_type.as_str() == "pled.init",
-        Body::Result(_) | Body::Send(_) | Body::Fired { .. } => false,
+        Body::ChildStart(_) => true,
+        Body::Result(_)
+        | Body::Send(_)
+        | Body::ChildCancel(_)
+        | Body::ChildDone(_)
+        | Body::Fired { .. } => false,
     }
 }
 
@@ -489,7 +541,7 @@ pub(super) fn word(outcome: Outcome) -> &'static str {
 
 /// Makes a failure of a result that is too large for an entry; false if it is none.
 fn shrink_result(message: &mut Message) -> bool {
-    let Body::Result(result) = &mut message.body else { return false };
+    let (Body::Result(result) | Body::ChildDone(result)) = &mut message.body else { return false };
     let what = match &result.outcome {
         TaskOutcome::Ok(_) => "the result is",
         TaskOutcome::Failed(failure) if &*failure.code != TOO_LARGE => "the failure's details are",

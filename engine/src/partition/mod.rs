@@ -184,8 +184,8 @@ pub struct Partition {
     waiting_bytes: usize,
     /// When which execution tries again, on the own monotonic clock.
     wakes: BTreeSet<(u64, SlotId)>,
-    /// Which executions wait until PLED_EVENTS is read beyond a sequence.
-    ends: BTreeSet<(u64, SlotId)>,
+    /// Which executions wait until an input, by [`index_of`], is read beyond a sequence.
+    ends: [BTreeSet<(u64, SlotId)>; 2],
     /// Which executions wait for a write of the position.
     barriers: BTreeSet<(u64, SlotId)>,
     /// Malformed messages on their way to PLED_DEAD.
@@ -287,7 +287,7 @@ impl Partition {
             slots: Slots::default(),
             waiting_bytes: 0,
             wakes: BTreeSet::new(),
-            ends: BTreeSet::new(),
+            ends: Default::default(),
             barriers: BTreeSet::new(),
             loose: BTreeMap::new(),
             loose_wakes: BTreeSet::new(),
@@ -399,9 +399,7 @@ impl Partition {
         }
         self.stats.arrived += 1;
         self.enqueue(source, stream_seq, message, out);
-        if source == Source::Events {
-            self.release_ends(out);
-        }
+        self.release_ends(index, out);
     }
 
     fn enqueue(
@@ -434,9 +432,7 @@ impl Partition {
             return;
         }
         self.writing.note_idle();
-        if source == Source::Events {
-            self.release_ends(out);
-        }
+        self.release_ends(index, out);
     }
 
     fn answered(&mut self, op: Op, answer: Answer, out: &mut Vec<Output>) {
@@ -478,6 +474,9 @@ impl Partition {
         self.life_keep_time(out);
         if self.life.is_running() {
             self.wake_due(out);
+            if self.is_jammed() {
+                self.release_ends(1, out);
+            }
             self.fire_due(out);
             self.snapshots_due(out);
         }

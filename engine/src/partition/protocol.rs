@@ -8,7 +8,7 @@ use crate::effect::TaskEffect;
 use crate::entry::JournalEntry;
 use crate::execution::{State, Status};
 use crate::id::{EventType, ExecutionId, Hash, TemplateRef, TemplateSelector, Token};
-use crate::message::{Message, Millis, Source};
+use crate::message::{ChildCancel, ChildStart, Message, Millis, Source, TaskResult};
 use crate::template::Template;
 use crate::value::Value;
 
@@ -367,6 +367,27 @@ pub enum Publish {
         event: EventType,
         /// Its payload.
         data: Value,
+    },
+    /// The start of a child, expecting that its subject is empty.
+    ChildStart {
+        /// The child.
+        child: ExecutionId,
+        /// What it is told.
+        start: Box<ChildStart>,
+    },
+    /// The wish that a child ends, expecting that its subject is empty.
+    ChildCancel {
+        /// The child.
+        child: ExecutionId,
+        /// What it is told.
+        cancel: ChildCancel,
+    },
+    /// How a child ended, expecting that its subject is empty.
+    ChildDone {
+        /// The parent.
+        parent: ExecutionId,
+        /// What it is told.
+        result: TaskResult,
     },
     /// A message that is set aside, expecting that its subject is empty. The shell copies the
     /// stored message with its headers.

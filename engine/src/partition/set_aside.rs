@@ -2,7 +2,8 @@
 //! taken.
 
 use crate::id::ExecutionId;
-use crate::message::{Message, Source};
+use crate::message::{Body, ChildStart, Failure, Message, Source, TaskOutcome, TaskResult};
+use crate::value::Value;
 
 use super::protocol::{Answer, DeadReason, Malformed, Output, Publish, Published, Reply};
 use super::slots::{Aside, Job, SlotId};
@@ -39,13 +40,21 @@ impl Partition {
     pub(super) fn publish_set_aside(&mut self, at: SlotId, out: &mut Vec<Output>) {
         let slot = &self.slots[at];
         let (Job::SetAside(aside), Some(front)) = (&slot.job, slot.queue.front()) else { return };
-        let publish = Publish::Dead {
-            reason: aside.reason,
-            detail: aside.detail.clone(),
-            execution: Some(slot.id.clone()),
-            source: front.source,
-            generation: front.generation,
-            stream_seq: front.stream_seq,
+        let publish = match &front.body {
+            Body::ChildStart(start) => refusal(start, aside),
+            Body::Event(_)
+            | Body::Result(_)
+            | Body::Send(_)
+            | Body::ChildCancel(_)
+            | Body::ChildDone(_)
+            | Body::Fired { .. } => Publish::Dead {
+                reason: aside.reason,
+                detail: aside.detail.clone(),
+                execution: Some(slot.id.clone()),
+                source: front.source,
+                generation: front.generation,
+                stream_seq: front.stream_seq,
+            },
         };
         let op = self.expect(Pending::SetAside(at));
         self.publish(Output::Publish { op, publish }, out);
@@ -68,7 +77,9 @@ impl Partition {
 
     fn answer_aside(&mut self, at: SlotId, aside: Aside, out: &mut Vec<Output>) {
         let aside_reason = aside.reason;
+        let is_refusal = self.slots[at].queue.front().is_some_and(is_child_start);
         match aside_reason {
+            _ if is_refusal => self.stats.rejected += 1,
             DeadReason::Closed => self.stats.closed += 1,
             DeadReason::Malformed
             | DeadReason::UnknownExecution
@@ -167,14 +178,47 @@ impl Partition {
     }
 }
 
+fn is_child_start(message: &Message) -> bool {
+    matches!(message.body, Body::ChildStart(_))
+}
+
+/// A child that cannot be started is no message for a person: its parent is told.
+fn refusal(start: &ChildStart, aside: &Aside) -> Publish {
+    let (code, retryable) = match aside.reason {
+        DeadReason::UnknownTemplate => ("unknown_template", true),
+        DeadReason::TooLarge => ("too_large", false),
+        DeadReason::Malformed
+        | DeadReason::UnknownExecution
+        | DeadReason::ReservedType
+        | DeadReason::BadKey
+        | DeadReason::Unmatched
+        | DeadReason::Closed
+        | DeadReason::Poison
+        | DeadReason::DeferredFull => ("rejected", false),
+    };
+    let failure = Failure {
+        code: code.into(),
+        message: aside.detail.clone(),
+        details: Value::Null,
+        retryable,
+    };
+    let outcome = TaskOutcome::Failed(failure);
+    Publish::ChildDone {
+        parent: start.parent.clone(),
+        result: TaskResult { task: start.task, attempt: start.attempt, outcome },
+    }
+}
+
 /// Whether the verdict on a message might be another one after what is taken next, so that a repeat
 /// of it must be excluded by the position first. The end of an execution is for ever; and an event
-/// from before the start is known as such, since a start comes by the same stream.
+/// from before the start is known as such where a start comes by the same stream.
 fn may_change(reason: DeadReason, message: Option<&Message>) -> bool {
-    let is_event = message.is_some_and(|message| message.source == Source::Events);
+    let by_the_start_s_stream = message.is_some_and(|message| {
+        message.source == Source::Events && !message.execution.may_be_a_child()
+    });
     match reason {
         DeadReason::Closed => false,
-        DeadReason::UnknownExecution | DeadReason::UnknownTemplate => !is_event,
+        DeadReason::UnknownExecution | DeadReason::UnknownTemplate => !by_the_start_s_stream,
         DeadReason::Malformed
         | DeadReason::ReservedType
         | DeadReason::BadKey

@@ -42,8 +42,10 @@ pub(super) struct Slot {
     pub(super) seen: u64,
     /// The message for which the stream's leader was asked for the newest entry.
     pub(super) asked_leader: Option<MessageKey>,
-    /// The message for which PLED_EVENTS was read to its end.
+    /// The message for which the stream of a start was read to its end.
     pub(super) read_to_end: Option<MessageKey>,
+    /// Whether what came by another stream was put in front of it.
+    pub(super) reordered: bool,
     /// The write of the position that must be stored before anything of it is taken: it says that
     /// what was set aside is done.
     pub(super) settled_by: u64,
@@ -89,9 +91,9 @@ pub(super) enum Job {
     Bounds(Box<Loaded>),
     /// A template version is being read.
     Template(TemplateSelector),
-    /// The end of PLED_EVENTS is being read.
+    /// The end of the stream is being read by which its start may come.
     AskEnd,
-    /// PLED_EVENTS is being read to the end that it had.
+    /// That stream is being read to the end that it had.
     AwaitEnd,
     /// An entry is being published.
     Commit(Box<Written>),
@@ -189,6 +191,7 @@ impl Slots {
             seen: 0,
             asked_leader: None,
             read_to_end: None,
+            reordered: false,
             settled_by: 0,
             conflicted: false,
             snapshot_due: false,
@@ -297,12 +300,13 @@ pub(super) fn weigh_message(message: &Message) -> usize {
     let data = match &message.body {
         Body::Event(event) => weigh(&event.data),
         Body::Send(send) => weigh(&send.data),
-        Body::Result(result) => match &result.outcome {
+        Body::ChildStart(start) => weigh(&start.input),
+        Body::Result(result) | Body::ChildDone(result) => match &result.outcome {
             TaskOutcome::Ok(data) => weigh(data),
             TaskOutcome::Failed(failure) => failure.message.len() + weigh(&failure.details),
             TaskOutcome::Started => 0,
         },
-        Body::Fired { .. } => 0,
+        Body::ChildCancel(_) | Body::Fired { .. } => 0,
     };
     256 + data
 }

@@ -61,7 +61,10 @@ impl NearTimers {
             EffectKind::Task(_)
             | EffectKind::TaskCancel { .. }
             | EffectKind::TimerSet { .. }
-            | EffectKind::Send { .. } => None,
+            | EffectKind::Send { .. }
+            | EffectKind::ChildStart(_)
+            | EffectKind::ChildCancel { .. }
+            | EffectKind::ChildDone { .. } => None,
         });
         for token in fired.chain(cancelled) {
             if let Some(timer) = before.state.timers.get(&token)

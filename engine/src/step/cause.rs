@@ -4,10 +4,15 @@ use std::sync::{Arc, LazyLock};
 
 use crate::entry::{Cause, Outcome};
 use crate::id::{EventType, ExecutionId, Token};
-use crate::message::{Body, Event, Failure, Message, Send, Source, TaskOutcome, TaskResult};
+use crate::message::{
+    Body, ChildCancel, ChildStart, Event, Failure, Message, Send, Source, TaskOutcome, TaskResult,
+};
 use crate::value::{Object, Value};
 
 static RESULT: LazyLock<EventType> = LazyLock::new(|| well_known("pled.result"));
+static CHILD: LazyLock<EventType> = LazyLock::new(|| well_known("pled.child"));
+static INIT: LazyLock<EventType> = LazyLock::new(|| well_known("pled.init"));
+static CANCEL: LazyLock<EventType> = LazyLock::new(|| well_known("pled.cancel"));
 static STARTED: LazyLock<EventType> = LazyLock::new(|| well_known("pled.started"));
 static TIMER: LazyLock<EventType> = LazyLock::new(|| well_known("pled.timer"));
 
@@ -35,6 +40,12 @@ impl Cause {
             token: None,
             attempt: None,
             sender: None,
+            depth: None,
+        };
+        let said = |by: &ExecutionId, token: Token, cause: Self| Self {
+            id: Some(effect_id(by, token)),
+            sender: Some((by.as_str().into(), token.entry, token.index.into())),
+            ..cause
         };
         match &message.body {
             Body::Event(event) => Self {
@@ -44,27 +55,38 @@ impl Cause {
                 sender: event.emitted.clone(),
                 ..cause(event.event_type.clone(), event.data.clone())
             },
-            Body::Send(send) => Self {
-                id: Some(effect_id(&send.sender, send.token)),
-                sender: Some((
-                    send.sender.as_str().into(),
-                    send.token.entry,
-                    send.token.index.into(),
-                )),
-                ..cause(send.event_type.clone(), send.data.clone())
-            },
+            Body::Send(send) => {
+                let sent = cause(send.event_type.clone(), send.data.clone());
+                said(&send.sender, send.token, sent)
+            }
             Body::Result(result) => {
-                let (cause_type, data) = match &result.outcome {
-                    TaskOutcome::Started => (STARTED.clone(), Value::Null),
-                    TaskOutcome::Ok(data) => (RESULT.clone(), success(data)),
-                    TaskOutcome::Failed(failure) => (RESULT.clone(), failed(failure)),
+                let cause_type = match &result.outcome {
+                    TaskOutcome::Started => &STARTED,
+                    TaskOutcome::Ok(_) | TaskOutcome::Failed(_) => &RESULT,
                 };
                 Self {
                     token: Some(result.task),
                     attempt: Some(result.attempt),
-                    ..cause(cause_type, data)
+                    ..cause(LazyLock::force(cause_type).clone(), data_of(&result.outcome))
                 }
             }
+            Body::ChildStart(start) => Self {
+                start: Some(start.template.clone()),
+                token: Some(start.task),
+                attempt: Some(start.attempt),
+                depth: Some(start.depth),
+                ..said(&start.parent, start.token, cause(INIT.clone(), start.input.clone()))
+            },
+            Body::ChildCancel(cancel) => Self {
+                token: Some(cancel.task),
+                attempt: Some(cancel.attempt),
+                ..said(&cancel.parent, cancel.token, cause(CANCEL.clone(), Value::Null))
+            },
+            Body::ChildDone(result) => Self {
+                token: Some(result.task),
+                attempt: Some(result.attempt),
+                ..cause(CHILD.clone(), data_of(&result.outcome))
+            },
             Body::Fired { timer } => {
                 Self { token: Some(*timer), ..cause(TIMER.clone(), Value::Null) }
             }
@@ -87,9 +109,7 @@ impl Cause {
             }),
             Source::Timers => Body::Fired { timer: self.token.ok_or_else(|| self.invalid())? },
             Source::Signals | Source::Own => match (self.token, self.attempt) {
-                (Some(task), Some(attempt)) => {
-                    Body::Result(TaskResult { task, attempt, outcome: self.task_outcome()? })
-                }
+                (Some(task), Some(attempt)) => self.of_task(task, attempt)?,
                 _ => Body::Send(self.send()?),
             },
         };
@@ -102,6 +122,23 @@ impl Cause {
             reply: self.reply.clone(),
             body,
         })
+    }
+
+    /// What names an attempt of a task: its end, or what a parent says to its child.
+    fn of_task(&self, task: Token, attempt: u32) -> Result<Body, InvalidCause> {
+        if let Some(depth) = self.depth {
+            let (parent, token) = self.said_by()?;
+            let template = self.start.clone().ok_or_else(|| self.invalid())?;
+            let input = self.data.clone();
+            let start = ChildStart { parent, token, task, attempt, depth, template, input };
+            return Ok(Body::ChildStart(start));
+        }
+        if self.cause_type == *CANCEL {
+            let (parent, token) = self.said_by()?;
+            return Ok(Body::ChildCancel(ChildCancel { parent, token, task, attempt }));
+        }
+        let result = TaskResult { task, attempt, outcome: self.task_outcome()? };
+        Ok(if self.cause_type == *CHILD { Body::ChildDone(result) } else { Body::Result(result) })
     }
 
     fn task_outcome(&self) -> Result<TaskOutcome, InvalidCause> {
@@ -128,16 +165,17 @@ impl Cause {
     }
 
     fn send(&self) -> Result<Send, InvalidCause> {
+        let (sender, token) = self.said_by()?;
+        let (event_type, data) = (self.cause_type.clone(), self.data.clone());
+        Ok(Send { sender, token, event_type, data })
+    }
+
+    /// The execution that said it, and the place of the effect.
+    fn said_by(&self) -> Result<(ExecutionId, Token), InvalidCause> {
         let (sender, entry, index) = self.sender.as_ref().ok_or_else(|| self.invalid())?;
-        Ok(Send {
-            sender: sender.parse().map_err(|_| self.invalid())?,
-            token: Token {
-                entry: *entry,
-                index: u32::try_from(*index).map_err(|_| self.invalid())?,
-            },
-            event_type: self.cause_type.clone(),
-            data: self.data.clone(),
-        })
+        let sender = sender.parse().map_err(|_| self.invalid())?;
+        let index = u32::try_from(*index).map_err(|_| self.invalid())?;
+        Ok((sender, Token { entry: *entry, index }))
     }
 
     fn invalid(&self) -> InvalidCause {
@@ -160,8 +198,12 @@ pub(super) fn effect_id(execution: &ExecutionId, token: Token) -> Arc<str> {
     format!("{execution}/{}/{}", token.entry, token.index).into()
 }
 
-fn success(data: &Value) -> Value {
-    object([("data", data.clone()), ("ok", true.into())])
+fn data_of(outcome: &TaskOutcome) -> Value {
+    match outcome {
+        TaskOutcome::Started => Value::Null,
+        TaskOutcome::Ok(data) => object([("data", data.clone()), ("ok", true.into())]),
+        TaskOutcome::Failed(failure) => failed(failure),
+    }
 }
 
 fn failed(failure: &Failure) -> Value {

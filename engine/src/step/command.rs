@@ -47,18 +47,14 @@ impl<'t> Run<'t> {
             Command::AfterCancel { state } => self.cancel_after(state),
             Command::Send { to, event, data, delay_ms, id } => match self.addressee(to) {
                 Ok(to) => self.send(Outgoing { to, event, data, delay_ms, id }),
-                Err(reason) => self.error_execution("send", &reason),
+                Err(reason) => self.error_execution("send", "no_receiver", &reason),
             },
             Command::SendCancel { id } => self.cancel_send(&id),
             Command::Log(line) => self.log.push(line),
-            Command::Spawn { id, template, .. } => {
-                let message = format!("children are not supported yet: {template} was not started");
-                self.error_invoke(id, &message, None);
+            Command::Spawn { id, template, input, abandon } => {
+                self.spawn(id, template, input, abandon);
             }
-            Command::Stop { id } => {
-                let reason = format!("children are not supported yet: {id} was not stopped");
-                self.error_execution("stop", &reason);
-            }
+            Command::Stop { id } => self.stop_child(id),
             Command::CompensationPush { invoke, compensation: _, input } => {
                 self.push_compensation(invoke, input, false);
             }
@@ -76,8 +72,7 @@ impl<'t> Run<'t> {
                 self.start_task(state, purpose, action, input, &invoke.options);
             }
             InvokeSource::Template(template) => {
-                let message = format!("children are not supported yet: {template} was not started");
-                self.error_invoke(&invoke.id, &message, Some(state));
+                self.start_child(state, invoke, None, template, input);
             }
         }
     }
@@ -102,8 +97,13 @@ impl<'t> Run<'t> {
     /// For whom a send is; `None` is the execution itself.
     fn addressee(&self, to: Option<Arc<str>>) -> Result<Option<ExecutionId>, String> {
         let Some(to) = to.filter(|to| **to != *self.id().as_str()) else { return Ok(None) };
-        if &*to == "parent" || to.starts_with("child:") {
-            return Err(format!("children are not supported yet: nothing was sent to {to}"));
+        if &*to == "parent" {
+            let parent = self.state.parent.as_ref().map(|parent| parent.execution.clone());
+            return parent.map(Some).ok_or_else(|| "this execution has no parent".to_owned());
+        }
+        if let Some(id) = to.strip_prefix("child:") {
+            let child = self.child_execution(id);
+            return child.map(Some).ok_or_else(|| format!("no child {id:?} is running"));
         }
         to.parse().map(Some).map_err(|error: crate::id::InvalidName| error.to_string())
     }
@@ -112,7 +112,7 @@ impl<'t> Run<'t> {
         let Outgoing { to, event, data, delay_ms, id } = outgoing;
         if is_reserved(event.as_str()) {
             let reason = format!("{event} is a reserved type: nothing was sent");
-            return self.error_execution("send", &reason);
+            return self.error_execution("send", "reserved_type", &reason);
         }
         match (delay_ms, to) {
             (Some(delay_ms), to) => {
@@ -151,12 +151,9 @@ impl<'t> Run<'t> {
     }
 
     /// Says to the template that a command could not be carried out.
-    fn error_execution(&mut self, place: &str, reason: &str) {
-        let data = object([
-            ("code", "unsupported".into()),
-            ("message", reason.into()),
-            ("where", place.into()),
-        ]);
+    fn error_execution(&mut self, place: &str, code: &str, reason: &str) {
+        let data =
+            object([("code", code.into()), ("message", reason.into()), ("where", place.into())]);
         self.tell_oneself("error.execution", data, None);
     }
 
@@ -164,12 +161,13 @@ impl<'t> Run<'t> {
     pub(super) fn error_invoke(
         &mut self,
         id: &str,
+        code: &str,
         message: &str,
         while_active: Option<StateIndex>,
     ) {
         let data = object([
             ("attempts", 0_u32.into()),
-            ("code", "unsupported".into()),
+            ("code", code.into()),
             ("details", Value::Null),
             ("message", message.into()),
         ]);

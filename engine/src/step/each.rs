@@ -76,9 +76,7 @@ impl<'t> Run<'t> {
                 self.start_task(state, purpose, action, input, &invoke.options);
             }
             InvokeSource::Template(template) => {
-                self.state.fan_outs.remove(&invoke.id);
-                let message = format!("children are not supported yet: {template} was not started");
-                self.error_invoke(&invoke.id, &message, Some(state));
+                self.start_child(state, invoke, Some(index), template, input);
             }
         }
     }

@@ -6,14 +6,21 @@ use super::run::Run;
 use super::{Verdict, exact};
 use crate::execution::TakenId;
 use crate::expression::EventView;
-use crate::id::{ExecutionId, Token};
-use crate::message::{Body, Event, Failure, Message, Send, Source, TaskOutcome, TaskResult};
+use crate::id::{ExecutionId, TemplateSelector, Token};
+use crate::message::{
+    Body, ChildCancel, ChildStart, Event, Failure, Message, Send, Source, TaskOutcome, TaskResult,
+};
+use crate::template::Template;
 use crate::value::Value;
 
 /// How a message is taken.
 pub(super) enum Taking<'m> {
     /// It starts the execution; an event of another type comes after the start.
     Start { event: &'m Event },
+    /// A parent starts the execution.
+    ChildStart { start: &'m ChildStart },
+    /// A parent would start an execution that is another's: it is told so.
+    ChildRefused { start: &'m ChildStart },
     /// It is an event of the template's own.
     Event { view: EventView },
     /// The execution is to end in its own way.
@@ -58,7 +65,10 @@ impl Run<'_> {
         match &message.body {
             Body::Event(event) => self.judge_event(event, message),
             Body::Send(send) => self.judge_send(send, message),
-            Body::Result(result) => self.judge_result(result),
+            Body::Result(result) => self.judge_result(result, false),
+            Body::ChildDone(result) => self.judge_result(result, true),
+            Body::ChildStart(start) => self.judge_child_start(start),
+            Body::ChildCancel(cancel) => self.judge_child_cancel(cancel, message),
             Body::Fired { timer } => self.judge_timer(*timer),
         }
     }
@@ -66,17 +76,18 @@ impl Run<'_> {
     fn judge_unborn<'m>(&self, message: &'m Message) -> Result<Taking<'m>, Verdict> {
         match &message.body {
             // They prove that there is or was an execution, of which nothing was loaded.
-            Body::Result(_) | Body::Fired { .. } => Err(Verdict::Newer),
+            Body::Result(_) | Body::ChildDone(_) | Body::Fired { .. } => Err(Verdict::Newer),
             Body::Send(_) => Err(Verdict::Unknown),
+            // What it would end was refused when it was to be started.
+            Body::ChildCancel(_) => Err(Verdict::Stale),
+            Body::ChildStart(start) => {
+                fits(&start.template, self.template)?;
+                self.check("pled.init", &start.input).map_err(Verdict::Poison)?;
+                Ok(Taking::ChildStart { start })
+            }
             Body::Event(event) => {
                 let Some(start) = &event.start else { return Err(Verdict::Unknown) };
-                let template = self.template;
-                let version_fits = start.version.is_none_or(|version| version == template.version);
-                if start.name != template.name || !version_fits {
-                    let found = template.reference();
-                    let reason = format!("a start of {start} was given the template {found}");
-                    return Err(Verdict::Poison(reason));
-                }
+                fits(start, self.template)?;
                 let name = event.event_type.as_str();
                 let is_init = name == "pled.init";
                 if !is_init && is_reserved(name) {
@@ -98,10 +109,18 @@ impl Run<'_> {
     fn is_before_birth(&self, message: &Message) -> bool {
         let Some(born) = &self.state.born else { return false };
         match &message.body {
-            Body::Event(_) => (message.generation, message.stream_seq) < (born.0, born.1),
-            Body::Send(_) => message.time < born.2,
-            // Their tokens say it better.
-            Body::Result(_) | Body::Fired { .. } => false,
+            // One that starts a child if need be is never unknown.
+            Body::Event(event) if event.start.is_some() && self.state.parent.is_some() => false,
+            Body::Event(_) | Body::Send(_) if message.source == self.born_by() => {
+                (message.generation, message.stream_seq) < (born.0, born.1)
+            }
+            Body::Event(_) | Body::Send(_) => message.time < born.2,
+            // Their tokens say it better, and starts are told apart by the parent.
+            Body::Result(_)
+            | Body::ChildDone(_)
+            | Body::ChildStart(_)
+            | Body::ChildCancel(_)
+            | Body::Fired { .. } => false,
         }
     }
 
@@ -119,8 +138,12 @@ impl Run<'_> {
         };
         let (id, sender) = match &message.body {
             Body::Event(event) => (event.id.as_deref(), emitter(event)),
-            Body::Send(send) => (None, Some(sender(send))),
-            Body::Result(_) | Body::Fired { .. } => (None, None),
+            Body::Send(_)
+            | Body::ChildStart(_)
+            | Body::ChildCancel(_)
+            | Body::Result(_)
+            | Body::ChildDone(_)
+            | Body::Fired { .. } => (None, said_by(&message.body)),
         };
         let remembered = id.and_then(|id| self.remembered(id));
         let sent_before = sender.is_some_and(|(sender, entry, index)| {
@@ -130,11 +153,16 @@ impl Run<'_> {
             return Ok(());
         }
         let started =
-            state.born.filter(|born| message.source == Source::Events && place == (born.0, born.1));
+            state.born.filter(|born| message.source == self.born_by() && place == (born.0, born.1));
         Err(Verdict::Repeat {
             seq: remembered.map(|taken| taken.seq).or(started.map(|_| 1)),
             outcome: remembered.map(|taken| taken.outcome).or(started.map(|born| born.3)),
         })
+    }
+
+    /// The stream by which the start came.
+    fn born_by(&self) -> Source {
+        if self.state.parent.is_some() { Source::Signals } else { Source::Events }
     }
 
     fn remembered(&self, id: &str) -> Option<&TakenId> {
@@ -202,13 +230,45 @@ impl Run<'_> {
         self.template.check_data(event_type, data).map_err(|violation| violation.to_string())
     }
 
-    fn judge_result<'m>(&self, result: &'m TaskResult) -> Result<Taking<'m>, Verdict> {
+    fn judge_child_start<'m>(&self, start: &'m ChildStart) -> Result<Taking<'m>, Verdict> {
+        if self.is_child_of(&start.parent, start.task, start.attempt) {
+            return Err(Verdict::Repeat { seq: None, outcome: None });
+        }
+        Ok(Taking::ChildRefused { start })
+    }
+
+    fn judge_child_cancel<'m>(
+        &self,
+        cancel: &ChildCancel,
+        message: &Message,
+    ) -> Result<Taking<'m>, Verdict> {
+        let ChildCancel { parent, token, task, attempt } = cancel;
+        if self.is_closed() || !self.is_child_of(parent, *task, *attempt) {
+            return Err(Verdict::Stale);
+        }
+        let time = self.time_of(message);
+        let view = self.view_of_parent("pled.cancel", parent, *token, Value::Null);
+        Ok(Taking::Cancel { view: EventView { time, ..view } })
+    }
+
+    fn is_child_of(&self, parent: &ExecutionId, task: Token, attempt: u32) -> bool {
+        self.state.parent.as_ref().is_some_and(|own| {
+            own.execution == *parent && own.task == task && own.attempt == attempt
+        })
+    }
+
+    /// `of_child`: it is told by a child, not by a worker.
+    fn judge_result<'m>(
+        &self,
+        result: &'m TaskResult,
+        of_child: bool,
+    ) -> Result<Taking<'m>, Verdict> {
         if result.task.entry > self.loaded_seq() {
             return Err(Verdict::Newer);
         }
         let state = &self.state;
         let Some(task) = state.tasks.get(&result.task) else { return self.judge_late(result) };
-        if result.attempt < task.attempt {
+        if result.attempt < task.attempt || of_child != task.child.is_some() {
             return Err(Verdict::Stale);
         }
         // The attempt that waits for its pause to end is handed out by an entry yet to be loaded.
@@ -255,19 +315,32 @@ pub(super) fn is_reserved(event_type: &str) -> bool {
         && event_type.contains('.')
 }
 
-/// The key in the table of senders, with entry and index.
-pub(super) fn sender(send: &Send) -> (Arc<str>, u64, u64) {
-    (shared(&send.sender), send.token.entry, send.token.index.into())
+/// Whether the template is the one that a start asks for.
+fn fits(start: &TemplateSelector, template: &Template) -> Result<(), Verdict> {
+    let version_fits = start.version.is_none_or(|version| version == template.version);
+    if start.name == template.name && version_fits {
+        return Ok(());
+    }
+    let found = template.reference();
+    Err(Verdict::Poison(format!("a start of {start} was given the template {found}")))
 }
 
-/// As [`sender`]; the colon keeps a rule worker apart from an execution of the same name.
+/// What another execution says: its key in the table of senders, with entry and index.
+pub(super) fn said_by(body: &Body) -> Option<(Arc<str>, u64, u64)> {
+    let (sender, token) = match body {
+        Body::Send(send) => (&send.sender, send.token),
+        Body::ChildStart(start) => (&start.parent, start.token),
+        Body::ChildCancel(cancel) => (&cancel.parent, cancel.token),
+        // These are told apart by the task or timer that they end.
+        Body::Event(_) | Body::Result(_) | Body::ChildDone(_) | Body::Fired { .. } => return None,
+    };
+    Some((sender.as_str().into(), token.entry, token.index.into()))
+}
+
+/// As [`said_by`]; the colon keeps a rule worker apart from an execution of the same name.
 pub(super) fn emitter(event: &Event) -> Option<(Arc<str>, u64, u64)> {
     let (worker, ingest_seq, index) = event.emitted.as_ref()?;
     Some((format!("emit:{worker}").into(), *ingest_seq, *index))
-}
-
-fn shared(execution: &ExecutionId) -> Arc<str> {
-    execution.as_str().into()
 }
 
 fn has_exact_numbers(message: &Message) -> bool {
@@ -277,8 +350,10 @@ fn has_exact_numbers(message: &Message) -> bool {
             .as_ref()
             .is_none_or(|(_, ingest_seq, index)| exact(*ingest_seq) && exact(*index)),
         Body::Send(send) => exact(send.token.entry),
+        Body::ChildStart(start) => exact(start.token.entry) && exact(start.task.entry),
+        Body::ChildCancel(cancel) => exact(cancel.token.entry) && exact(cancel.task.entry),
         // A token that names no entry that was loaded is never recorded.
-        Body::Result(_) | Body::Fired { .. } => true,
+        Body::Result(_) | Body::ChildDone(_) | Body::Fired { .. } => true,
     };
     let time = u64::try_from(message.time).is_ok_and(exact);
     of_body && time && exact(message.generation) && exact(message.stream_seq)

@@ -25,14 +25,7 @@ impl<'t> Run<'t> {
         } else {
             EventView { event_type: "pled.init".into(), data: Value::Null, ..view.clone() }
         };
-        let started =
-            match statechart::start_with(self.template, &init, Self::manner(&mut self.notes)) {
-                Ok((chart, macrostep)) => {
-                    self.chart = chart;
-                    self.follow(macrostep, &init, None)
-                }
-                Err(error) => self.fail_in_loop(&error),
-            };
+        let started = self.start_with(&init);
         match started {
             (Outcome::Rejected, _) => started,
             _ if is_init => (Outcome::Applied, None),
@@ -40,6 +33,20 @@ impl<'t> Run<'t> {
                 (Outcome::Rejected, Some("the execution ended when it was started".to_owned()))
             }
             _ => self.macrostep(&view, None),
+        }
+    }
+
+    /// The first macrostep.
+    pub(super) fn start_with(&mut self, init: &EventView) -> Taken {
+        match statechart::start_with(self.template, init, Self::manner(&mut self.notes)) {
+            Ok((chart, macrostep)) => {
+                self.chart = chart;
+                match self.follow(macrostep, init, None) {
+                    (Outcome::Ignored, _) => (Outcome::Applied, None),
+                    taken => taken,
+                }
+            }
+            Err(error) => self.fail_in_loop(&error),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::cause::effect_id;
-use super::judge::{Taking, emitter, sender};
+use super::judge::{Taking, emitter, said_by};
 use super::{Draft, Verdict};
 use crate::effect::{Effect, EffectKind};
 use crate::entry::{Cause, FORMAT, JournalEntry, Outcome, Transition};
@@ -105,6 +105,8 @@ impl<'t> Run<'t> {
         self.chain = 0;
         let (outcome, error) = match taking {
             Taking::Start { event } => self.start(event, message),
+            Taking::ChildStart { start } => self.start_as_child(start),
+            Taking::ChildRefused { start } => self.refuse_child(start),
             Taking::Event { view } => self.macrostep(&view, None),
             Taking::Cancel { view } => self.cancel(&view),
             Taking::Terminate => self.terminate(),
@@ -146,8 +148,12 @@ impl<'t> Run<'t> {
                 }
                 emitter(event)
             }
-            Body::Send(send) => Some(sender(send)),
-            Body::Result(_) | Body::Fired { .. } => None,
+            Body::Send(_)
+            | Body::ChildStart(_)
+            | Body::ChildCancel(_)
+            | Body::Result(_)
+            | Body::ChildDone(_)
+            | Body::Fired { .. } => said_by(&message.body),
         };
         if let Some((sender, entry, index)) = sender {
             self.state.senders.insert(sender, (entry, index));
@@ -214,6 +220,9 @@ impl<'t> Run<'t> {
     pub(super) fn finish(mut self) -> Option<Draft> {
         if self.causes.is_empty() {
             return None;
+        }
+        if self.has_ended() && !self.before.status.is_terminal() {
+            self.tell_parent();
         }
         self.number_incidents();
         statechart::store(self.template, self.chart, &mut self.state);
@@ -325,6 +334,23 @@ impl<'t> Run<'t> {
             id: Some(effect_id(&send.sender, send.token)),
             source: Some(send.sender.as_str().into()),
             time: self.at.max(time),
+        }
+    }
+
+    /// What the parent says.
+    pub(super) fn view_of_parent(
+        &self,
+        event_type: &str,
+        parent: &ExecutionId,
+        token: Token,
+        data: Value,
+    ) -> EventView {
+        EventView {
+            event_type: event_type.into(),
+            data,
+            id: Some(effect_id(parent, token)),
+            source: Some(parent.as_str().into()),
+            time: self.at,
         }
     }
 

@@ -42,8 +42,7 @@ impl Run<'_> {
             Purpose::Element(id, index) => (Some(id), Some(index), None),
             Purpose::Compensation(id) => (None, None, Some(id)),
         };
-        let deadline = options.timeout.schedule_to_close_ms.map(|ms| self.after(ms));
-        let task = Task {
+        self.begin_task(Task {
             action: action.clone(),
             queue: options.queue.clone().filter(|queue| queue != action),
             invocation: invocation.cloned(),
@@ -52,37 +51,57 @@ impl Run<'_> {
             state: Some(self.template.state(state).id.clone()),
             attempt: 1,
             not_before: None,
-            deadline,
+            deadline: options.timeout.schedule_to_close_ms.map(|ms| self.after(ms)),
             input,
             retry: options.retry.clone(),
             timeout: options.timeout,
             meta: options.meta.clone(),
-        };
-        let token = self.hand_out(None, &task);
-        if let Some(due) = deadline {
+            child: None,
+        })
+    }
+
+    /// Hands out the first attempt and keeps the task.
+    pub(super) fn begin_task(&mut self, mut task: Task) -> Token {
+        let token = self.hand_out(None, &mut task);
+        if let Some(due) = task.deadline {
             self.set_timer(due, TimerPurpose::Close { task: token });
+        }
+        if task.child.is_some() && task.retry.is_none() {
+            task.input = Value::Null;
         }
         self.state.tasks.insert(token, task);
         token
     }
 
     /// Hands out the attempt that `task` names; the first has no token yet and gets it here.
-    fn hand_out(&mut self, token: Option<Token>, task: &Task) -> Token {
+    fn hand_out(&mut self, token: Option<Token>, task: &mut Task) -> Token {
         let place = self.next_token();
         let token = token.unwrap_or(place);
-        self.effect(EffectKind::Task(TaskEffect {
-            task: token,
-            action: task.action.clone(),
-            queue: task.queue.clone().unwrap_or_else(|| task.action.clone()),
-            invocation: task.invocation.clone(),
-            index: task.index,
-            attempt: task.attempt,
-            input: task.input.clone(),
-            timeout: task.timeout,
-            deadline: task.deadline,
-            meta: task.meta.clone(),
-        }));
-        if let Some(ms) = task.timeout.schedule_to_start_ms {
+        if let Some(child) = &mut task.child {
+            child.place = place;
+        }
+        let start = self.child_effect(token, task);
+        // The worker holds the time of its attempt, the parent that of its child.
+        let within = match &start {
+            Some(_) => task.timeout.start_to_close_ms,
+            None => task.timeout.schedule_to_start_ms,
+        };
+        let task_effect = || {
+            EffectKind::Task(TaskEffect {
+                task: token,
+                action: task.action.clone(),
+                queue: task.queue.clone().unwrap_or_else(|| task.action.clone()),
+                invocation: task.invocation.clone(),
+                index: task.index,
+                attempt: task.attempt,
+                input: task.input.clone(),
+                timeout: task.timeout,
+                deadline: task.deadline,
+                meta: task.meta.clone(),
+            })
+        };
+        self.effect(start.unwrap_or_else(task_effect));
+        if let Some(ms) = within {
             let purpose = TimerPurpose::Start { task: token, attempt: task.attempt };
             self.set_timer(self.after(ms), purpose);
         }
@@ -196,7 +215,14 @@ impl Run<'_> {
             && task.not_before.is_none()
         {
             let attempt = task.attempt;
-            self.effect(EffectKind::TaskCancel { task: token, attempt });
+            let cancel = match &task.child {
+                Some(child) => {
+                    let child = self.id().child(child.place);
+                    EffectKind::ChildCancel { child, task: token, attempt }
+                }
+                None => EffectKind::TaskCancel { task: token, attempt },
+            };
+            self.effect(cancel);
         }
     }
 
@@ -231,8 +257,12 @@ impl Run<'_> {
         }
     }
 
+    /// Cancels all invocations and children, but for those that the end leaves alone.
     pub(super) fn cancel_invocations(&mut self) {
         self.state.fan_outs.clear();
+        // A child that is left alone has neither retries nor time-outs.
+        let is_left_alone = |task: &Task| task.child.as_ref().is_some_and(|child| child.abandon);
+        self.state.tasks.retain(|_, task| !is_left_alone(task));
         self.cancel_tasks(|task| task.invocation.is_some());
     }
 
@@ -296,7 +326,13 @@ impl Run<'_> {
             }
             TimerPurpose::Start { task, attempt: _ } => {
                 self.cancel_attempt(task);
-                self.attempt_failed(task, &timed_out("no worker picked the attempt up in time"))
+                let is_child = self.state.tasks.get(&task).is_some_and(|task| task.child.is_some());
+                let message = if is_child {
+                    "the child did not end in its time"
+                } else {
+                    "no worker picked the attempt up in time"
+                };
+                self.attempt_failed(task, &timed_out(message))
             }
         }
     }
@@ -305,7 +341,7 @@ impl Run<'_> {
     fn retry(&mut self, token: Token) -> Taken {
         if let Some(mut task) = self.state.tasks.remove(&token) {
             task.not_before = None;
-            self.hand_out(Some(token), &task);
+            self.hand_out(Some(token), &mut task);
             self.state.tasks.insert(token, task);
         }
         (Outcome::Applied, None)

@@ -140,9 +140,24 @@ impl Compiler<'_, '_> {
                         );
                     });
                 }
+                let timeout = fields.read("timeout", findings, timeouts).unwrap_or_default();
+                for (key, is_set) in [
+                    ("schedule_to_start_ms", timeout.schedule_to_start_ms.is_some()),
+                    ("heartbeat_ms", timeout.heartbeat_ms.is_some()),
+                ] {
+                    if let Some(node) = fields.get("timeout").filter(|_| is_set) {
+                        findings.at("timeout", |findings| {
+                            findings.error(
+                                code::CONTRADICTION,
+                                &node.get(key).unwrap_or(node).span,
+                                format!("no worker takes a child execution, so it has no `{key}`"),
+                            );
+                        });
+                    }
+                }
                 TaskOptions {
                     retry: fields.read("retry", findings, retry),
-                    timeout: fields.read("timeout", findings, timeouts).unwrap_or_default(),
+                    timeout,
                     meta: fields.read("meta", findings, meta).unwrap_or_default(),
                     ..TaskOptions::default()
                 }

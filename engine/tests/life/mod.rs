@@ -112,7 +112,10 @@ impl Life {
             EffectKind::TaskCancel { .. }
             | EffectKind::TimerSet { .. }
             | EffectKind::TimerCancel { .. }
-            | EffectKind::Send { .. } => None,
+            | EffectKind::Send { .. }
+            | EffectKind::ChildStart(_)
+            | EffectKind::ChildCancel { .. }
+            | EffectKind::ChildDone { .. } => None,
         });
         tasks.collect()
     }

@@ -42,6 +42,7 @@ pub(crate) fn check(run: &Run) -> Vec<String> {
     checks.acknowledged_events_have_one_end();
     checks.sends_arrive_once_and_in_order();
     checks.sends_find_what_was_started_before();
+    checks.children_are_started_once_and_end_when_they_should();
     checks.nothing_is_outstanding();
     checks.timers_are_not_early();
     checks.work_is_repeated_only_after_faults();
@@ -215,6 +216,7 @@ impl Checks<'_> {
                 .flat_map(|entry| &entry.causes)
                 .filter(|cause| {
                     cause.stream == Source::Signals
+                        && cause.token.is_none()
                         && cause
                             .sender
                             .as_ref()
@@ -266,6 +268,58 @@ impl Checks<'_> {
                 ));
             }
         }
+    }
+
+    /// A child that was started is there, or its parent was told why not; one that was cancelled has
+    /// ended. That parents hear of every end is in what is outstanding.
+    fn children_are_started_once_and_end_when_they_should(&mut self) {
+        let of = |id: &ExecutionId| self.journals.get(id).map(Vec::as_slice).unwrap_or_default();
+        let mut wrong = Vec::new();
+        for (parent, entries) in &self.journals {
+            for effect in entries.iter().flat_map(|entry| &entry.effects) {
+                let (child, task, attempt, cancelled) = match &effect.kind {
+                    EffectKind::ChildStart(start) => {
+                        (&start.child, start.task, start.attempt, false)
+                    }
+                    EffectKind::ChildCancel { child, task, attempt } => {
+                        (child, *task, *attempt, true)
+                    }
+                    _ => continue,
+                };
+                let is_start = |cause: &&Cause| {
+                    cause.depth.is_some()
+                        && cause.outcome == Outcome::Applied
+                        && cause.sender.as_ref().is_some_and(|(id, ..)| **id == *parent.as_str())
+                };
+                let causes = of(child).iter().flat_map(|entry| &entry.causes);
+                let starts = causes.filter(is_start).count();
+                let is_over = of(child).last().is_some_and(|entry| entry.status.is_terminal());
+                let was_told = entries.iter().flat_map(|entry| &entry.causes).any(|cause| {
+                    cause.cause_type.as_str() == "pled.child"
+                        && (cause.token, cause.attempt) == (Some(task), Some(attempt))
+                });
+                let ended = entries.last().is_some_and(|entry| entry.status.is_terminal());
+                match starts {
+                    // Where the parent does not wait any more, it is not told.
+                    0 if !was_told && !cancelled && !ended && !self.gave_up(entries, child) => {
+                        wrong
+                            .push(format!("{child} of {parent} is not there, and it was not told"));
+                    }
+                    1 if cancelled && !is_over => {
+                        wrong.push(format!("{child} was cancelled by {parent} and goes on"));
+                    }
+                    0 | 1 => {}
+                    _ => wrong.push(format!("{child} was started {starts} times")),
+                }
+            }
+        }
+        self.wrong.append(&mut wrong);
+    }
+
+    fn gave_up(&self, entries: &[JournalEntry], given: &ExecutionId) -> bool {
+        entries.iter().flat_map(|entry| &entry.effects).any(
+            |effect| matches!(&effect.kind, EffectKind::ChildCancel { child, .. } if child == given),
+        )
     }
 
     fn nothing_is_outstanding(&mut self) {

@@ -424,11 +424,19 @@ impl Log {
                     event_type: event.clone(),
                     data: data.clone(),
                 });
-                if self.signal(subject, now, to.clone(), body) {
-                    Published::Stored { stream_seq: self.inputs[1].last }
-                } else {
-                    Published::Conflict { last: Some(1) }
-                }
+                self.tell(subject, now, to, body)
+            }
+            Publish::ChildStart { child, start } => {
+                let subject = format!("start.{child}.{}-{}", start.parent, start.token);
+                self.tell(subject, now, child, Body::ChildStart((**start).clone()))
+            }
+            Publish::ChildCancel { child, cancel } => {
+                let subject = format!("cancel.{child}.{}-{}", cancel.parent, cancel.token);
+                self.tell(subject, now, child, Body::ChildCancel(cancel.clone()))
+            }
+            Publish::ChildDone { parent, result } => {
+                let subject = format!("done.{parent}.{}-{}", result.task, result.attempt);
+                self.tell(subject, now, parent, Body::ChildDone(result.clone()))
             }
             Publish::Dead { reason, source, stream_seq, .. } => {
                 if self.dead.contains_key(&(*source, *stream_seq)) {
@@ -440,6 +448,14 @@ impl Log {
                 self.dead.insert((*source, *stream_seq), *reason);
                 Published::Stored { stream_seq: 1 }
             }
+        }
+    }
+
+    fn tell(&mut self, subject: String, now: u64, to: &ExecutionId, body: Body) -> Published {
+        if self.signal(subject, now, to.clone(), body) {
+            Published::Stored { stream_seq: self.inputs[1].last }
+        } else {
+            Published::Conflict { last: Some(1) }
         }
     }
 

@@ -160,6 +160,7 @@ impl Story {
                 self.answer(op, Answer::Entries(entries));
             }
             Output::ReadTemplate { op, selector } => {
+                self.reads.push(format!("template {selector}"));
                 let found = self.templates.values().find(|template| template.name == selector.name);
                 self.answer(op, Answer::Template(Ok(found.cloned())));
             }
@@ -289,6 +290,9 @@ fn name_of(publish: &Publish) -> String {
         Publish::TimerCancel { .. } => "timer cancel".into(),
         Publish::TimerFire { .. } => "timer fire".into(),
         Publish::Send { to, token, .. } => format!("send {to} {token}"),
+        Publish::ChildStart { child, .. } => format!("start {child}"),
+        Publish::ChildCancel { child, .. } => format!("cancel {child}"),
+        Publish::ChildDone { parent, result } => format!("done {parent} {}", result.task),
         Publish::Dead { reason, .. } => format!("dead {}", reason.as_str()),
     }
 }
@@ -859,4 +863,99 @@ fn executions_are_forgotten_when_their_room_is_needed() {
     assert!(stats.cached_bytes <= 4_000 && stats.cached < 4, "{stats:?}");
     story.send("x0", "X", Value::Null);
     assert_eq!(story.journal("x0").len(), 2);
+}
+
+#[test]
+fn a_child_is_started_by_a_signal_and_its_end_is_one() {
+    let mut story = Story::begin();
+    story.start("fam", "family");
+    story.send("fam", "GO", Value::Null);
+    assert_eq!((story.count("start fam_2_0"), story.journal("fam_2_0").len()), (1, 1));
+
+    story.work("fam_2_0", TaskOutcome::Ok(Value::Int(1)));
+    assert_eq!(story.count("done fam 2-0"), 1);
+    let fam = story.journal("fam");
+    let after = fam.last().unwrap().state.as_ref().unwrap();
+    assert_eq!(&*after.configuration[0], "rest");
+    assert!(after.tasks.is_empty());
+    assert_eq!(story.journal("fam_2_0").last().unwrap().status, Status::Done);
+}
+
+#[test]
+fn a_child_of_a_template_that_is_not_registered_is_told_to_its_parent_and_not_kept_as_dead() {
+    let mut story = Story::begin();
+    story.start("fam", "family");
+    story.send("fam", "BAD", Value::Null);
+
+    let fam = story.journal("fam");
+    let codes = fam.last().unwrap().state.as_ref().unwrap().context.get("codes").cloned();
+    assert_eq!(codes.unwrap().to_string(), r#"["unknown_template"]"#);
+    assert!(story.journal("fam_2_0").is_empty() && story.log.dead.is_empty());
+    story.pass(200);
+    assert!(story.open("signals").is_empty());
+}
+
+#[test]
+fn a_start_that_is_dispatched_again_after_a_kill_makes_no_second_child() {
+    let mut story = Story::begin();
+    story.start("fam", "family");
+    story.holds = |publish| matches!(publish, Publish::ChildStart { .. });
+    story.send("fam", "GO", Value::Null);
+    story.pass(200);
+    let (_, start) = story.held.pop().unwrap();
+
+    let mut next = story.successor();
+    next.pass(100);
+    assert_eq!((next.count("start fam_2_0"), next.journal("fam_2_0").len()), (1, 1));
+
+    // The first, late, where the second is not kept any more.
+    let Publish::ChildStart { child, start } = start else { panic!("{start:?}") };
+    next.log.signal("late".into(), next.now, child, Body::ChildStart(*start));
+    next.run();
+    next.pass(200);
+    // The event that the first did not finish, and the start.
+    assert_eq!((next.machine.stats().repeats, next.journal("fam_2_0").len()), (2, 1));
+    assert!(next.open("signals").is_empty());
+}
+
+#[test]
+fn an_event_for_what_may_be_a_child_waits_for_the_signals_before_it() {
+    let mut story = Story::begin();
+    story.start("fam", "family");
+    let signals = std::mem::take(&mut story.cursors[1]);
+    story.send("fam", "GO", Value::Null);
+    story.now += 5;
+    let hush = story.send("fam_2_0", "HUSH", Value::Null);
+    assert!(story.journal("fam_2_0").is_empty() && story.log.dead.is_empty());
+
+    story.cursors[1] = signals;
+    story.run();
+    assert_eq!(story.answer_to(hush).outcome, "applied".into());
+    let other = story.send("order-2", "HUSH", Value::Null);
+    assert_eq!(story.answer_to(other).outcome, "unknown-execution".into());
+}
+
+#[test]
+fn events_and_signals_that_wait_for_each_other_go_on_where_neither_can_be_read() {
+    let mut story = Story::with(Log::new(1, 0), |config| config.open_max = 1);
+    story.take_over();
+    let send = |number: u32| {
+        Body::Send(Send {
+            sender: "a".parse().unwrap(),
+            token: format!("1-{number}").parse().unwrap(),
+            event_type: "PONG".parse().unwrap(),
+            data: Value::Null,
+        })
+    };
+    let cursors = std::mem::take(&mut story.cursors);
+    for number in 0..2 {
+        let ghost = format!("ghost{number}").parse().unwrap();
+        story.log.signal(format!("send{number}"), story.now, ghost, send(number));
+        story.send(&format!("ghost_{number}_0"), "HUSH", Value::Null);
+    }
+    story.cursors = cursors;
+    story.run();
+    story.pass(500);
+
+    assert_eq!(story.log.dead.len(), 4);
 }

@@ -61,6 +61,64 @@ const HUB: &str = r##"{
   }
 }"##;
 
+/// Starts kids in all ways and takes whatever becomes of them.
+const FAMILY: &str = r##"{
+  "pled": "1.0", "id": "family", "version": 1, "logic": "pled-logic-1",
+  "context": { "cries": 0, "home": 0, "lost": 0, "codes": [] },
+  "on": {
+    "CRY": { "actions": [{ "type": "assign", "params": { "cries": { "+": [{ "var": "context.cries" }, 1] } } }] },
+    "SPAWN": { "actions": [{ "type": "spawn", "params": { "id": "kid", "template": "kid@1" } }] },
+    "LEND": { "actions": [{ "type": "spawn", "params": { "id": "lent", "template": "kid@1", "parent_close": "abandon" } }] },
+    "CALL": { "actions": [
+      { "type": "send", "params": { "to": "child:kid", "event": "HUSH" } },
+      { "type": "send", "params": { "to": "child:kid", "event": "HUSH" } }] },
+    "STOP": { "actions": [{ "type": "stop", "params": { "id": "kid" } }] },
+    "done.invoke.*": { "actions": [{ "type": "assign", "params": { "home": { "+": [{ "var": "context.home" }, 1] } } }] },
+    "error.invoke.*": { "actions": [{ "type": "assign", "params": {
+      "lost": { "+": [{ "var": "context.lost" }, 1] },
+      "codes": { "merge": [{ "var": "context.codes" }, { "var": "event.data.code" }] } } }] },
+    "END": "#over"
+  },
+  "initial": "rest",
+  "states": {
+    "rest": { "id": "rest", "on": { "GO": "#care", "BAD": "#bad" } },
+    "care": {
+      "id": "care",
+      "invoke": { "id": "ward", "src": "template:kid@1", "input": { "n": 1 },
+        "retry": { "max_attempts": 2, "initial_interval_ms": 150 },
+        "timeout": { "start_to_close_ms": 2500 },
+        "onDone": { "target": "#rest" }, "onError": { "target": "#rest" } },
+      "on": { "AGAIN": "#rest" }
+    },
+    "bad": {
+      "id": "bad",
+      "invoke": { "id": "none", "src": "template:nothing@1", "onError": { "target": "#rest", "actions": [
+        { "type": "assign", "params": { "codes": { "merge": [{ "var": "context.codes" }, { "var": "event.data.code" }] } } }] } }
+    },
+    "over": { "id": "over", "type": "final" }
+  }
+}"##;
+
+/// Cries, works, and is done, or fails with its work.
+const KID: &str = r##"{
+  "pled": "1.0", "id": "kid", "version": 1, "logic": "pled-logic-1", "on_error": "fail",
+  "context": { "hushed": 0 },
+  "on": {
+    "HUSH": { "actions": [{ "type": "assign", "params": { "hushed": { "+": [{ "var": "context.hushed" }, 1] } } }] },
+    "error.execution": {}
+  },
+  "output": { "hushed": { "var": "context.hushed" } },
+  "initial": "play",
+  "states": {
+    "play": {
+      "entry": [{ "type": "send", "params": { "to": "parent", "event": "CRY" } }],
+      "invoke": { "id": "toy", "src": "charge", "onDone": { "target": "home" } },
+      "after": { "900": { "target": "home" } }
+    },
+    "home": { "type": "final", "entry": [{ "type": "send", "params": { "to": "parent", "event": "CRY" } }] }
+  }
+}"##;
+
 /// Its state is too large to stand in every entry.
 fn big() -> String {
     let ballast = "x".repeat(5_000);
@@ -83,7 +141,7 @@ fn big() -> String {
 
 /// All templates by `name@version`.
 pub(crate) fn all() -> BTreeMap<String, Arc<Template>> {
-    [WORK.to_owned(), HUB.to_owned(), big()]
+    [WORK.to_owned(), HUB.to_owned(), FAMILY.to_owned(), KID.to_owned(), big()]
         .iter()
         .map(|source| {
             let template = Template::parse(source).unwrap_or_else(|error| panic!("{error}"));

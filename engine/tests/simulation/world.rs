@@ -1079,7 +1079,25 @@ impl World {
         let pause = *self.random.pick(&[1, 20, 100, 300, 700]);
         self.after(pause, Happening::Client);
         let works = ["a", "b", "c", "d"];
-        match self.random.below(40) {
+        // Families would hide what a trap does that is sprung.
+        let kinds = if self.setup.trap.is_none() { 50 } else { 40 };
+        match self.random.below(kinds) {
+            40 => self.client_starts("fam", "family"),
+            // Ids that a child would have: it may be there, or come, or be refused.
+            41 => {
+                let which = *self.random.pick(&["fam_2_0", "fam_3_0", "fam_5_0"]);
+                if self.random.chance(200_000) {
+                    self.client_starts(which, "kid");
+                } else {
+                    self.client_sends(which, "HUSH", None);
+                }
+            }
+            42 if self.now > NOISE_MS * 3 / 4 => self.client_sends("fam", "END", None),
+            42..=49 => {
+                let events = ["GO", "GO", "AGAIN", "BAD", "SPAWN", "SPAWN", "LEND", "CALL", "STOP"];
+                let event = *self.random.pick(&events);
+                self.client_sends("fam", event, None);
+            }
             0..=3 => {
                 let which = *self.random.pick(&works);
                 self.client_starts(which, "work");

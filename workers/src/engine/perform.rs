@@ -116,6 +116,15 @@ pub(super) fn publish(nats: &Nats, partition: u16, op: Op, publish: Publish) -> 
         Publish::Send { sender, token, to, event, data } => {
             published(op, signals::publish_send(nats, &sender, token, &to, &event, &data))
         }
+        Publish::ChildStart { child, start } => {
+            published(op, signals::publish_child_start(nats, &child, &start))
+        }
+        Publish::ChildCancel { child, cancel } => {
+            published(op, signals::publish_child_cancel(nats, &child, &cancel))
+        }
+        Publish::ChildDone { parent, result } => {
+            published(op, signals::publish_child_done(nats, &parent, &result))
+        }
         Publish::Dead { reason, detail, execution, source, generation, stream_seq } => {
             let nats = nats.clone();
             let dead = DeadStored { reason, detail, execution, source, generation, stream_seq };

@@ -71,7 +71,12 @@ impl Installation {
     async fn results(&self, count: usize) -> Vec<TaskResult> {
         let result = |body: Body| match body {
             Body::Result(result) => result,
-            other @ (Body::Event(_) | Body::Send(_) | Body::Fired { .. }) => panic!("{other:?}"),
+            other @ (Body::Event(_)
+            | Body::Send(_)
+            | Body::ChildStart(_)
+            | Body::ChildCancel(_)
+            | Body::ChildDone(_)
+            | Body::Fired { .. }) => panic!("{other:?}"),
         };
         let messages = self.messages(Source::Signals, count).await;
         messages.into_iter().map(|message| result(message.body)).collect()

@@ -47,7 +47,12 @@ impl Installation {
     async fn emitted(&self, count: usize) -> Vec<(String, Event)> {
         let event = |body: Body| match body {
             Body::Event(event) => event,
-            other @ (Body::Result(_) | Body::Send(_) | Body::Fired { .. }) => panic!("{other:?}"),
+            other @ (Body::Result(_)
+            | Body::Send(_)
+            | Body::ChildStart(_)
+            | Body::ChildCancel(_)
+            | Body::ChildDone(_)
+            | Body::Fired { .. }) => panic!("{other:?}"),
         };
         let messages = self.messages(Source::Events, count).await;
         messages
