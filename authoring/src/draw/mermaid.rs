@@ -55,8 +55,15 @@ impl Writer<'_> {
         let title = format!("---\ntitle: {title} version {}\n---", self.diagram.template.version);
         self.line(0, &title);
         self.line(0, "stateDiagram-v2");
-        self.inside(0, 1);
         let diagram = self.diagram;
+        match diagram.template.state(0).kind {
+            // Mermaid has regions only inside a state.
+            StateKind::Parallel => self.state(0, 1),
+            StateKind::Atomic
+            | StateKind::Compound { .. }
+            | StateKind::Final
+            | StateKind::History { .. } => self.inside(0, 1),
+        }
         for arrow in &diagram.arrows {
             if let Start::State(from) = arrow.from {
                 for target in &arrow.to {

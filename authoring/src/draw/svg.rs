@@ -12,6 +12,8 @@ use super::text;
 
 /// The room around the picture.
 const MARGIN: f64 = 12.0;
+/// How far below the top of a state the line under its title is.
+const RULE: f64 = TITLE + 6.0;
 
 /// The look of everything, light and, where the reader prefers it, dark.
 const STYLE: &str = "\
@@ -21,7 +23,8 @@ white-space:pre;font:12px system-ui,-apple-system,'Segoe UI',Roboto,Helvetica,Ar
 @media (prefers-color-scheme:dark){svg{--page:#0f172a;--ink:#e5e7eb;--soft:#9ca3af;\
 --line:#64748b;--box:#1e293b;--hold:#111c31;--seen:#1e3a5f;--seen-line:#60a5fa;--now:#5b4300;\
 --now-line:#fbbf24}}
-.page{fill:var(--page)}text{fill:var(--ink)}.t{font-weight:600}.soft{fill:var(--soft)}
+.page{fill:var(--page)}text{fill:var(--ink)}
+.over text{paint-order:stroke;stroke:var(--hold);stroke-width:5px;stroke-linejoin:round}.t{font-weight:600}.soft{fill:var(--soft)}
 .b{fill:var(--box);stroke:var(--line);stroke-width:1.2}.h{fill:var(--hold)}
 .rule{stroke:var(--line);stroke-width:1;opacity:.6}.region{stroke-dasharray:5 4;opacity:1}
 .a{fill:none;stroke:var(--soft);stroke-width:1.3}.dot{fill:var(--ink)}.ring{fill:none;stroke:var(--ink)}
@@ -61,8 +64,11 @@ impl Writer<'_> {
         self.line(&format!("<style>{STYLE}</style>"));
         self.line(&format!("<rect class=\"page\" width=\"{width}\" height=\"{height}\"/>"));
         self.line(&format!("<g transform=\"translate({0} {0})\">", number(MARGIN)));
-        for (index, _) in (0..).zip(&template.states) {
-            self.state(index);
+        let states = 0..=template.state(0).last;
+        for state in states.clone() {
+            if !self.is_leaf(state) {
+                self.holder(state);
+            }
         }
         for (x, from, to) in &self.sketch.separators {
             let (x, from, to) = (number(*x), number(*from), number(*to));
@@ -79,6 +85,10 @@ impl Writer<'_> {
                     self.arrow(index, taken);
                 }
             }
+        }
+        // Texts of states that hold others stand above the arrows that enter them.
+        for state in states {
+            self.state(state);
         }
         self.line("</g>");
         self.line("</svg>");
@@ -102,6 +112,17 @@ impl Writer<'_> {
         self.diagram.template.state(state).children.is_empty()
     }
 
+    /// The frame of a state that holds others.
+    fn holder(&mut self, state: StateIndex) {
+        let rect = self.sketch.states[position(state)];
+        let class = self.class_of(state);
+        self.line(&format!("<g{class}>"));
+        self.frame(rect, "b h", 10.0);
+        self.rule(state, rect);
+        self.line("</g>");
+    }
+
+    /// A state without those that it holds.
     fn state(&mut self, state: StateIndex) {
         let diagram = self.diagram;
         let rect = self.sketch.states[position(state)];
@@ -113,14 +134,25 @@ impl Writer<'_> {
             StateKind::History { deep, .. } => self.history(rect, *deep),
             StateKind::Atomic | StateKind::Final => {
                 self.frame(rect, "b", 8.0);
+                self.rule(state, rect);
                 self.text_of(state, rect);
             }
             StateKind::Compound { .. } | StateKind::Parallel => {
-                self.frame(rect, "b h", 10.0);
+                self.line("<g class=\"over\">");
                 self.text_of(state, rect);
+                self.line("</g>");
             }
         }
         self.line("</g>");
+    }
+
+    /// The line between the title of a state and what stands below it.
+    fn rule(&mut self, state: StateIndex, rect: Rect) {
+        if !self.diagram.states[position(state)].lines.is_empty() {
+            let y = number(rect.y + RULE);
+            let (from, to) = (number(rect.x), number(rect.x + rect.width));
+            self.line(&format!("<path class=\"rule\" d=\"M{from} {y}H{to}\"/>"));
+        }
     }
 
     fn class_of(&self, state: StateIndex) -> &'static str {
@@ -168,13 +200,7 @@ impl Writer<'_> {
         } else {
             self.text((rect.x + PAD, baseline), "start", "t", &shown);
         }
-        if view.lines.is_empty() {
-            return;
-        }
-        let top = rect.y + 4.0 + TITLE + 2.0;
-        let (from, to, y) = (number(rect.x), number(rect.x + rect.width), number(top));
-        self.line(&format!("<path class=\"rule\" d=\"M{from} {y}H{to}\"/>"));
-        let mut y = top;
+        let mut y = rect.y + RULE;
         for line in &view.lines {
             let class = if self.is_taken(line.transition) { "seen" } else { "" };
             self.line(&format!("<g><title>{}</title>", escape(&line.text)));
