@@ -54,7 +54,7 @@ fn a_path_marks_what_was_visited_what_was_taken_and_where_it_is() {
     assert!(drawn.contains("class onHold current"), "{drawn}");
     assert!(drawn.contains("class charging visited"), "{drawn}");
     let drawn = svg(&order, Some(&path));
-    assert_eq!(drawn.matches("<g class=\"now\">").count(), 2);
+    assert_eq!(drawn.matches("<g class=\"now\">").count(), 3);
     assert!(drawn.contains("The execution is in onHold."), "{drawn}");
 }
 

@@ -94,6 +94,15 @@ pub struct Budget {
     pub bytes: u64,
 }
 
+/// The operators of `pled-logic-1`: each with how many operands it takes at least and, where that
+/// is bounded, at most.
+pub fn operators() -> impl Iterator<Item = (&'static str, usize, Option<usize>)> {
+    operator::operators().map(|entry| {
+        let (least, most) = entry.operands;
+        (entry.name, least, (most != usize::MAX).then_some(most))
+    })
+}
+
 impl Expression {
     /// Reads and checks an expression. What is wrong goes to `findings`; then `None` comes back.
     pub fn compile(node: &Node, roots: Roots<'_>, findings: &mut Findings) -> Option<Self> {

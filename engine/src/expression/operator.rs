@@ -107,6 +107,11 @@ static OPERATORS: [Entry; 34] = [
     entry("inState", Operator::InState, (1, 1), r#"{"inState": "id of a state"}"#),
 ];
 
+/// All operators.
+pub(super) fn operators() -> impl Iterator<Item = &'static Entry> {
+    OPERATORS.iter()
+}
+
 /// The operator of this name.
 pub(super) fn find(name: &str) -> Option<&'static Entry> {
     OPERATORS.iter().find(|entry| entry.name == name)

@@ -7,14 +7,10 @@ use super::diagnostic::Findings;
 use super::document::{Kind, Member, Node};
 use super::reader::{Fields, array, cut, one_of, string, wrong_kind};
 use super::suggest::closest;
-use super::{Action, ActionKind, Branch, Delay, SendSpec, code, name};
+use super::{Action, ActionKind, Branch, Delay, SendSpec, code, fields, name};
 use crate::expression::Mapping;
 use crate::id::{ExecutionId, TemplateRef};
 use crate::value::Value;
-
-/// The actions that the engine itself takes.
-const OWN_ACTIONS: [&str; 9] =
-    ["assign", "raise", "send", "cancel", "choose", "spawn", "stop", "log", "compensate"];
 
 impl Compiler<'_, '_> {
     /// Reads a list of actions.
@@ -46,9 +42,9 @@ impl Compiler<'_, '_> {
         let action = fields.require("type", findings, string)?;
         let what = format!("the action `{}`", cut(&action));
         let known: &[&'static str] = match &*action {
-            "compensate" => &["type"],
-            own if OWN_ACTIONS.contains(&own) => &["type", "params"],
-            _ => &["type", "params", "retry", "timeout", "queue", "id"],
+            "compensate" => &fields::ACTION_ALONE,
+            own if fields::OWN_ACTIONS.contains(&own) => &fields::OWN_ACTION,
+            _ => &fields::CUSTOM_ACTION,
         };
         let fields = Fields::of(node, &what, known, findings)?;
         match &*action {
@@ -74,8 +70,7 @@ impl Compiler<'_, '_> {
     }
 
     fn raise(&mut self, node: &Node, findings: &mut Findings) -> Option<SendSpec> {
-        let known = ["event", "data", "delay_ms", "delay", "id"];
-        let fields = Fields::of(node, "`params` of `raise`", &known, findings)?;
+        let fields = Fields::of(node, "`params` of `raise`", &fields::RAISE, findings)?;
         let named = fields.read("delay", findings, |node, findings| {
             let name = string(node, findings)?;
             self.named_delay(&name, &node.span, findings)
@@ -91,15 +86,14 @@ impl Compiler<'_, '_> {
     }
 
     fn send(&mut self, node: &Node, findings: &mut Findings) -> Option<SendSpec> {
-        let known = ["to", "event", "data", "delay_ms", "id"];
-        let fields = Fields::of(node, "`params` of `send`", &known, findings)?;
+        let fields = Fields::of(node, "`params` of `send`", &fields::SEND, findings)?;
         let to = fields.read("to", findings, receiver);
         let millis = fields.read("delay_ms", findings, delay);
         send_spec(&fields, to, millis, findings)
     }
 
     fn choose(&mut self, node: &Node, findings: &mut Findings) -> Option<ActionKind> {
-        let fields = Fields::of(node, "`params` of `choose`", &["branches"], findings)?;
+        let fields = Fields::of(node, "`params` of `choose`", &fields::CHOOSE, findings)?;
         let branches = fields.require("branches", findings, |node, findings| {
             let elements = array(node, "`branches`", findings)?.iter().enumerate();
             Some(
@@ -114,7 +108,7 @@ impl Compiler<'_, '_> {
     }
 
     fn branch(&mut self, node: &Node, findings: &mut Findings) -> Option<Branch> {
-        let fields = Fields::of(node, "a branch", &["guard", "actions"], findings)?;
+        let fields = Fields::of(node, "a branch", &fields::BRANCH, findings)?;
         Some(Branch {
             guard: fields.read("guard", findings, |node, findings| self.guard(node, findings)),
             actions: fields.require("actions", findings, |node, findings| {
@@ -124,8 +118,7 @@ impl Compiler<'_, '_> {
     }
 
     fn spawn(&mut self, node: &Node, findings: &mut Findings) -> Option<ActionKind> {
-        let known = ["id", "template", "input", "parent_close"];
-        let fields = Fields::of(node, "`params` of `spawn`", &known, findings)?;
+        let fields = Fields::of(node, "`params` of `spawn`", &fields::SPAWN, findings)?;
         let id = fields.require("id", findings, |node, findings| self.spawned_id(node, findings));
         let template: Option<TemplateRef> =
             fields.require("template", findings, |node, findings| {
@@ -184,7 +177,7 @@ impl Compiler<'_, '_> {
 
     fn not_an_action(&self, action: &str, fields: &Fields<'_>, findings: &mut Findings) {
         let Some(node) = fields.get("type") else { return };
-        let near = closest(action, OWN_ACTIONS);
+        let near = closest(action, fields::OWN_ACTIONS);
         let help = near.map(|near| format!("did you mean `{near}`?"));
         let message = format!(
             "the action {:?} must match [a-z][a-z0-9_]*(\\.[a-z0-9_]+)* and have at most 100 bytes",
@@ -204,13 +197,13 @@ fn assign(node: &Node, findings: &mut Findings) -> Option<ActionKind> {
 }
 
 fn cancel(node: &Node, findings: &mut Findings) -> Option<ActionKind> {
-    let fields = Fields::of(node, "`params` of `cancel`", &["id"], findings)?;
+    let fields = Fields::of(node, "`params` of `cancel`", &fields::CANCEL, findings)?;
     let id = fields.require("id", findings, text_or_expression)?;
     Some(ActionKind::Cancel { id })
 }
 
 fn stop(node: &Node, findings: &mut Findings) -> Option<ActionKind> {
-    let fields = Fields::of(node, "`params` of `stop`", &["id"], findings)?;
+    let fields = Fields::of(node, "`params` of `stop`", &fields::STOP, findings)?;
     let id = fields.require("id", findings, name::id)?;
     Some(ActionKind::Stop { id })
 }

@@ -9,27 +9,13 @@ use super::document::{Kind, Node};
 use super::reader::{Fields, array, cut, integer, one_of, string, wrong_kind};
 use super::{
     Compensation, DELAY_MS_MAX, Descriptors, Each, Invoke, InvokeSource, Queue, StateIndex,
-    TaskOptions, code, name,
+    TaskOptions, code, fields, name,
 };
 use crate::effect::Timeouts;
 use crate::execution::Retry;
 use crate::expression::Roots;
 use crate::json::{Number, VALUE_DEPTH_MAX};
 use crate::value::Value;
-
-const FIELDS: [&str; 11] = [
-    "id",
-    "src",
-    "input",
-    "onDone",
-    "onError",
-    "retry",
-    "timeout",
-    "queue",
-    "each",
-    "compensate",
-    "meta",
-];
 
 impl Compiler<'_, '_> {
     /// Reads the field `invoke` of a state.
@@ -61,7 +47,7 @@ impl Compiler<'_, '_> {
         on: &mut Descriptors,
         findings: &mut Findings,
     ) -> Option<Invoke> {
-        let fields = Fields::of(node, "an invocation", &FIELDS, findings)?;
+        let fields = Fields::of(node, "an invocation", &fields::INVOKE, findings)?;
         let id = self.invocation_id(state, index, &fields, node, findings);
         let source = fields.require("src", findings, invoke_source);
         let options = self.invoke_options(source.as_ref(), &fields, findings);
@@ -221,8 +207,7 @@ impl Compiler<'_, '_> {
     }
 
     fn compensation(&mut self, node: &Node, findings: &mut Findings) -> Option<Compensation> {
-        let known = ["src", "input", "retry", "timeout"];
-        let fields = Fields::of(node, "a compensation", &known, findings)?;
+        let fields = Fields::of(node, "a compensation", &fields::COMPENSATION, findings)?;
         let action = fields
             .require("src", findings, |node, findings| name::action(node, "action", findings))?;
         Some(Compensation {
@@ -249,7 +234,7 @@ fn invoke_source(node: &Node, findings: &mut Findings) -> Option<InvokeSource> {
 }
 
 fn each(node: &Node, findings: &mut Findings) -> Option<Each> {
-    let fields = Fields::of(node, "`each`", &["in", "concurrency", "on_failure"], findings)?;
+    let fields = Fields::of(node, "`each`", &fields::EACH, findings)?;
     let concurrency =
         fields.read("concurrency", findings, |node, findings| integer(node, 1..=10_000, findings));
     let collect = fields.read("on_failure", findings, |node, findings| {
@@ -275,9 +260,7 @@ fn meta(node: &Node, findings: &mut Findings) -> Option<Value> {
 
 /// Reads a `retry`. What it does not say has the built-in default.
 pub(super) fn retry(node: &Node, findings: &mut Findings) -> Option<Retry> {
-    let known =
-        ["max_attempts", "initial_interval_ms", "backoff", "max_interval_ms", "non_retryable"];
-    let fields = Fields::of(node, "`retry`", &known, findings)?;
+    let fields = Fields::of(node, "`retry`", &fields::RETRY, findings)?;
     let max_attempts = fields
         .require("max_attempts", findings, |node, findings| integer(node, 1..=10_000, findings));
     let interval = |node: &Node, findings: &mut Findings| integer(node, 0..=DELAY_MS_MAX, findings);
@@ -326,9 +309,7 @@ fn codes(node: &Node, findings: &mut Findings) -> Option<Vec<Arc<str>>> {
 }
 
 fn timeouts(node: &Node, findings: &mut Findings) -> Option<Timeouts> {
-    let known =
-        ["schedule_to_start_ms", "start_to_close_ms", "schedule_to_close_ms", "heartbeat_ms"];
-    let fields = Fields::of(node, "`timeout`", &known, findings)?;
+    let fields = Fields::of(node, "`timeout`", &fields::TIMEOUT, findings)?;
     let mut read = |key| {
         fields.read(key, findings, |node, findings| integer(node, 1..=DELAY_MS_MAX, findings))
     };

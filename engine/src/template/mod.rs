@@ -5,6 +5,7 @@ pub mod code;
 mod compile;
 pub mod diagnostic;
 pub mod document;
+pub mod fields;
 mod invoke;
 mod look_up;
 mod name;

@@ -9,21 +9,17 @@ use super::document::{Member, Node};
 use super::outline::Outline;
 use super::reader::{Fields, cut, integer, one_of, string, wrong_kind};
 use super::schema::{Schemas, schema};
-use super::{Delay, EventDeclaration, Limits, OnError, Template, code, name};
+use super::{Delay, EventDeclaration, Limits, OnError, Template, code, fields, name};
 use crate::id::{Hash, TemplateName};
 use crate::json::VALUE_DEPTH_MAX;
 use crate::value::Object;
-
-/// Fields that only the root has.
-pub(super) const ROOT_FIELDS: [&str; 10] = [
-    "pled", "version", "logic", "context", "delays", "events", "retry", "rules", "on_error",
-    "limits",
-];
 
 /// Compiles the template that `root` is. `None` comes back only after an error was recorded; there
 /// may be errors all the same where a template comes back.
 pub(super) fn template(source: &str, root: &Node, findings: &mut Findings) -> Option<Template> {
     let fields = Fields::unchecked(root, "a template", findings)?;
+    // For editors, which complete by it.
+    fields.read("$schema", findings, string);
     format(&fields, findings);
     let version = fields.require("version", findings, |node, findings| {
         integer(node, 1..=i64::from(u32::MAX), findings).and_then(|int| u32::try_from(int).ok())
@@ -140,8 +136,7 @@ fn delays(node: &Node, findings: &mut Findings) -> Option<BTreeMap<Arc<str>, Del
 }
 
 fn limits(node: &Node, findings: &mut Findings) -> Option<Limits> {
-    let known = ["microsteps", "logic_steps", "context_bytes", "event_ids"];
-    let fields = Fields::of(node, "`limits`", &known, findings)?;
+    let fields = Fields::of(node, "`limits`", &fields::LIMITS, findings)?;
     let defaults = Limits::default();
     let mut limit =
         |key, bounds| fields.read(key, findings, |node, findings| integer(node, bounds, findings));
@@ -170,12 +165,8 @@ fn events(
     for Member { key, key_span, value } in fields.members() {
         let declaration = findings.at(key, |findings| {
             name::event_type(key, key_span, findings);
-            let fields = Fields::of(
-                value,
-                "the declaration of an event",
-                &["schema", "description"],
-                findings,
-            )?;
+            let fields =
+                Fields::of(value, "the declaration of an event", &fields::EVENT, findings)?;
             refuse_needless_schema(key, &fields, findings);
             let schema = fields.read("schema", findings, schema).map(|(schema, compiled)| {
                 schemas.insert(key.clone(), compiled);

@@ -7,7 +7,7 @@ use super::compile::{EVENT_ONLY, expression, mapping};
 use super::diagnostic::Findings;
 use super::document::Node;
 use super::reader::{Fields, array, boolean, cut, string};
-use super::{Emit, Rule, code, name};
+use super::{Emit, Rule, code, fields, name};
 use crate::id::EventType;
 
 /// The event that starts an execution.
@@ -25,7 +25,7 @@ pub(super) fn rules(node: &Node, findings: &mut Findings) -> Option<Vec<Rule>> {
 }
 
 fn rule(node: &Node, ids: &mut BTreeSet<Arc<str>>, findings: &mut Findings) -> Option<Rule> {
-    let fields = Fields::of(node, "a rule", &["id", "source", "when", "emit"], findings)?;
+    let fields = Fields::of(node, "a rule", &fields::RULE, findings)?;
     let id = fields.require("id", findings, |node, findings| {
         let id = name::id(node, findings)?;
         if !ids.insert(id.clone()) {
@@ -66,8 +66,7 @@ fn emits(node: &Node, findings: &mut Findings) -> Option<Vec<Emit>> {
 }
 
 fn emit(node: &Node, findings: &mut Findings) -> Option<Emit> {
-    let fields =
-        Fields::of(node, "what a rule emits", &["key", "event", "data", "start"], findings)?;
+    let fields = Fields::of(node, "what a rule emits", &fields::EMIT, findings)?;
     let start = fields.read("start", findings, boolean).unwrap_or(false);
     let key =
         fields.require("key", findings, |node, findings| expression(node, EVENT_ONLY, findings));

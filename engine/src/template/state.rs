@@ -5,29 +5,7 @@ use super::diagnostic::Findings;
 use super::document::{Member, Node};
 use super::outline::{Place, Shape};
 use super::reader::{Fields, array, cut, one_of, string, unknown_field, wrong_kind};
-use super::root::ROOT_FIELDS;
-use super::{Delay, Descriptors, State, StateIndex, StateKind, code};
-
-/// Fields of every state, the root included.
-const STATE_FIELDS: [&str; 17] = [
-    "id",
-    "type",
-    "initial",
-    "states",
-    "entry",
-    "exit",
-    "on",
-    "always",
-    "after",
-    "onDone",
-    "invoke",
-    "history",
-    "target",
-    "output",
-    "description",
-    "tags",
-    "meta",
-];
+use super::{Delay, Descriptors, State, StateIndex, StateKind, code, fields};
 
 impl Compiler<'_, '_> {
     /// Compiles the state at `index` and its descendants, in document order, into `states`.
@@ -157,8 +135,8 @@ impl Compiler<'_, '_> {
                 wrong_kind(node, "`initial` must be a state's key or an object", findings);
                 return (None, Vec::new());
             }
-            let known = ["target", "actions"];
-            let Some(fields) = Fields::of(node, "`initial`", &known, findings) else {
+            let known = &fields::INITIAL;
+            let Some(fields) = Fields::of(node, "`initial`", known, findings) else {
                 return (None, Vec::new());
             };
             let target = fields
@@ -256,19 +234,19 @@ impl Compiler<'_, '_> {
 fn check_field(member: &Member, place: &Place<'_>, findings: &mut Findings) {
     let key = &*member.key;
     let is_root = place.parent.is_none();
-    if ROOT_FIELDS.contains(&key) {
+    if fields::ROOT.contains(&key) {
         if !is_root {
             let message = format!("`{key}` stands only at the root");
             findings.at(key, |findings| {
                 findings.error(code::MISPLACED_FIELD, &member.key_span, message);
             });
         }
-    } else if !STATE_FIELDS.contains(&key) {
+    } else if !fields::STATE.contains(&key) {
         if is_root {
-            let known: Vec<_> = ROOT_FIELDS.into_iter().chain(STATE_FIELDS).collect();
+            let known: Vec<_> = fields::ROOT.into_iter().chain(fields::STATE).collect();
             unknown_field(member, "a template", &known, findings);
         } else {
-            unknown_field(member, "a state", &STATE_FIELDS, findings);
+            unknown_field(member, "a state", &fields::STATE, findings);
         }
     } else if let Some(help) = misplaced(key, place.shape, is_root) {
         let message = format!("{} has no `{key}`", place.shape.name());

@@ -8,11 +8,9 @@ use super::document::{Member, Node};
 use super::outline::Shape;
 use super::reader::{Fields, boolean, cut, string, wrong_kind};
 use super::suggest::closest;
-use super::{After, DELAY_MS_MAX, Delay, Descriptors, StateIndex, Transition, code, name};
+use super::{After, DELAY_MS_MAX, Delay, Descriptors, StateIndex, Transition, code, fields, name};
 use crate::expression::{Expression, Roots};
 use crate::id::EventType;
-
-const FIELDS: [&str; 7] = ["target", "guard", "actions", "reenter", "description", "tags", "meta"];
 
 impl Compiler<'_, '_> {
     /// Reads the field `on` of the state `source`.
@@ -148,7 +146,7 @@ impl Compiler<'_, '_> {
             wrong_kind(node, "a transition must be a target or an object", findings);
             return None;
         }
-        let fields = Fields::of(node, "a transition", &FIELDS, findings)?;
+        let fields = Fields::of(node, "a transition", &fields::TRANSITION, findings)?;
         for key in ["description", "tags"] {
             fields.read(key, findings, |node, findings| {
                 super::state::labels(key, node, findings);
