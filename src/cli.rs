@@ -65,6 +65,8 @@ pub(crate) enum Command {
     /// Register and read templates.
     #[command(subcommand)]
     Template(Template),
+    /// Draw a template, with the path of an execution on it.
+    Draw(Draw),
     /// Start an execution.
     Start(Start),
     /// Send an event to an execution.
@@ -224,6 +226,52 @@ pub(crate) enum Template {
         /// `order` or `order@3`.
         template: String,
     },
+    /// Print the JSON Schema of templates, for editors.
+    Schema,
+    /// Make a template of an XState v5 machine, as Stately Studio exports it to JSON.
+    Import {
+        /// The JSON file; `-` is standard input.
+        file: PathBuf,
+        /// Where to write the template [default: standard output].
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// A JSON file with an expression for each guard's name.
+        #[arg(long, value_name = "FILE")]
+        guards: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Draw {
+    /// The template's JSON file, `-` is standard input; with --execution it may be left out.
+    pub(crate) file: Option<PathBuf>,
+    /// The kind of picture [default: by the ending of --out, else mermaid].
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Picture>,
+    /// Where to write it [default: standard output].
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Mark the path of this execution, from its journal.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["path", "steps", "input"])]
+    pub(crate) execution: Option<String>,
+    /// Mark the path that these events lead along, simulated: `PAID,done.invoke.ship`.
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) path: Option<String>,
+    /// As --path, from a file with a step a line: {"after_ms":…,"event":{"name":…,"data":…}}.
+    #[arg(long, value_name = "FILE", conflicts_with = "path")]
+    pub(crate) steps: Option<PathBuf>,
+    /// The input of the simulated execution, JSON.
+    #[arg(long, default_value = "null")]
+    pub(crate) input: String,
+}
+
+/// A kind of picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Picture {
+    /// `stateDiagram-v2`, which GitHub and many editors show.
+    Mermaid,
+    /// An image.
+    Svg,
 }
 
 #[derive(Debug, Args)]

@@ -49,6 +49,11 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Template(Template::Show { template }) => {
             commands::template::show(&global, &template).await
         }
+        Command::Template(Template::Schema) => Ok(commands::template::schema()),
+        Command::Template(Template::Import { file, out, guards }) => {
+            commands::import::run(&file, out.as_deref(), guards.as_deref())
+        }
+        Command::Draw(options) => commands::draw::run(&global, &options).await,
         Command::Start(options) => commands::send::start(&global, options).await,
         Command::Send(options) => commands::send::send(&global, options).await,
         Command::Show(options) => commands::execution::show(&global, &options.execution).await,
@@ -82,6 +87,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::Demo(_)
         | Command::Check(_)
         | Command::Template(_)
+        | Command::Draw(_)
         | Command::Start(_)
         | Command::Send(_)
         | Command::Show(_)

@@ -3,7 +3,9 @@
 pub(crate) mod check;
 pub(crate) mod dead;
 pub(crate) mod doctor;
+pub(crate) mod draw;
 pub(crate) mod execution;
+pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod recover;
 pub(crate) mod replay;

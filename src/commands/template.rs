@@ -90,6 +90,11 @@ pub(crate) async fn show(global: &Global, template: &str) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
+pub(crate) fn schema() -> ExitCode {
+    say(pled_authoring::schema::text().trim_end());
+    ExitCode::SUCCESS
+}
+
 pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
     if file == Path::new("-") {
         let mut source = String::new();
