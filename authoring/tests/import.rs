@@ -70,11 +70,11 @@ fn names_of_keys_and_ids_lead_to_the_same_states_as_before() {
 fn what_is_no_machine_is_told_with_its_place() {
     let of = |text: &str| without_guards(text).unwrap_err().to_string();
 
-    insta::assert_snapshot!(of("import { createMachine } from 'xstate';"), @"line 1, column 1: no value begins like this; JSON is wanted, not TypeScript or JavaScript: export the machine as JSON in Stately Studio, or print JSON.stringify(machine.config)");
+    insta::assert_snapshot!(of("import { createMachine } from 'xstate';"), @"line 1, column 1: expected a JSON value; JSON is wanted, not TypeScript or JavaScript: export the machine as JSON in Stately Studio, or print JSON.stringify(machine.config)");
     insta::assert_snapshot!(of("[]"), @"the root: a machine is an object");
     insta::assert_snapshot!(of(r#"{"id":"m"}"#), @"/states: a machine has states");
-    insta::assert_snapshot!(of(r#"{"id":"m","initial":"a.b","states":{"a":{"states":{"b":{}}}}}"#), @"");
-    insta::assert_snapshot!(of(r#"{"id":"m","key":"m","transitions":[],"states":{"a":{}}}"#), @"");
+    insta::assert_snapshot!(of(r#"{"id":"m","initial":"a.b","states":{"a":{"states":{"b":{}}}}}"#), @r#"/initial: `initial` "a.b" is not the key of a direct child: let each state on the way have an `initial` of its own"#);
+    insta::assert_snapshot!(of(r#"{"id":"m","key":"m","transitions":[],"states":{"a":{}}}"#), @"the root: this is a compiled machine (JSON.stringify(machine)), in which names are lost: print JSON.stringify(machine.config)");
     assert!(matches!(without_guards("{"), Err(InvalidMachine::NotJson { line: 1, .. })));
 }
 
@@ -121,7 +121,7 @@ fn no_json_makes_an_import_panic() {
     };
     let values =
         ["null", "7", "\"x\"", "[]", "{}", "[{}]", "{\"type\":7}", "\"#\"", "\".\"", "true"];
-    for _ in 0..3_000 {
+    for _ in 0..300 {
         let mut text = CHECKOUT.to_owned();
         let places: Vec<usize> = text.match_indices(": ").map(|(at, _)| at).collect();
         let at = places[below(places.len())] + 2;

@@ -50,11 +50,13 @@ impl Importer<'_> {
     fn assign(&mut self, node: &Node) -> Option<Json> {
         let sides = field(node, "assignment").or_else(|| node.get("params"))?;
         let members = sides.members()?;
-        let sides = members.iter().map(|Member { key, value, .. }| {
-            let side = self.at(key, format!("params/{key}"), |this| this.value(value));
-            (key.to_string(), side)
+        let sides = self.at("params", "params", |this| {
+            let side = |this: &mut Self, Member { key, value, .. }: &Member| {
+                (key.to_string(), this.at(key, key, |this| this.value(value)))
+            };
+            members.iter().map(|member| side(this, member)).collect()
         });
-        let sides = Json::Object(sides.collect());
+        let sides = Json::Object(sides);
         Some(Json::object([("type", Json::text("assign")), ("params", sides)]))
     }
 
@@ -64,12 +66,15 @@ impl Importer<'_> {
         let mut params = Vec::new();
         params.extend(to.map(|to| ("to".to_owned(), Json::text(&to))));
         params.push(("event".to_owned(), Json::text(&name::event(name))));
-        let data: Vec<(String, Json)> = event
-            .members()
-            .unwrap_or_default()
-            .iter()
-            .filter(|member| &*member.key != TYPE)
-            .map(|member| (member.key.to_string(), self.value(&member.value)))
+        let members = event.members().unwrap_or_default().iter();
+        let members = members.filter(|member| &*member.key != TYPE);
+        let data: Vec<(String, Json)> = members
+            .map(|Member { key, value, .. }| {
+                let value = self.at("params", "params", |this| {
+                    this.at("event", "data", |this| this.at(key, key, |this| this.value(value)))
+                });
+                (key.to_string(), value)
+            })
             .collect();
         if !data.is_empty() {
             params.push(("data".to_owned(), Json::Object(data)));
@@ -106,7 +111,8 @@ impl Importer<'_> {
 
     fn log(&mut self, node: &Node) -> Option<Json> {
         let value = field(node, "value").or_else(|| field(node, "message"))?;
-        let value = self.value(value);
+        let value = self
+            .at("params", "params", |this| this.at("value", "message", |this| this.value(value)));
         let mut params = vec![("message".to_owned(), value)];
         let label = field(node, "label").and_then(Node::as_str);
         params.extend(label.map(|label| ("label".to_owned(), Json::text(label))));

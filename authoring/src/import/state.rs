@@ -268,13 +268,16 @@ impl Importer<'_> {
         match name.strip_prefix("xstate.").unwrap_or(&name) {
             word @ ("and" | "or") if !inner.is_empty() => {
                 let guards = inner.iter().enumerate();
-                let guards =
-                    guards.map(|(at, guard)| self.at(at, at, |this| this.guard(guard))).collect();
+                let guards = self.at("guards", word, |this| {
+                    guards.map(|(at, guard)| this.at(at, at, |this| this.guard(guard))).collect()
+                });
                 return Json::object([(word, Json::Array(guards))]);
             }
             "not" if !inner.is_empty() || field("guard").is_some() => {
                 let guard = inner.first().or_else(|| field("guard"));
-                let guard = guard.map_or(Json::Null, |guard| self.guard(guard));
+                let guard = self.at("guards", "!", |this| {
+                    guard.map_or(Json::Null, |guard| this.at(0, 0, |this| this.guard(guard)))
+                });
                 return Json::object([("!", Json::Array(vec![guard]))]);
             }
             "stateIn" => {
