@@ -12,7 +12,7 @@ use pled_engine::template::Template;
 use pled_engine::value::Value;
 use pled_streams::{journal, templates};
 
-use super::{open, template};
+use super::{check, open, template};
 use crate::cli::{Draw, Global, Picture};
 use crate::say;
 
@@ -27,7 +27,8 @@ pub(crate) async fn run(global: &Global, options: &Draw) -> anyhow::Result<ExitC
     let template = match Template::parse(&source) {
         Ok(template) => template,
         Err(invalid) => {
-            template::report(options.file.as_deref().unwrap_or(Path::new("-")), &invalid);
+            let file = options.file.as_deref().unwrap_or(Path::new("-"));
+            check::report_errors(file, &invalid.source_text);
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -44,8 +45,9 @@ pub(crate) async fn run(global: &Global, options: &Draw) -> anyhow::Result<ExitC
         Picture::Svg => draw::svg(&template, trace.as_ref()),
     };
     match &options.out {
-        Some(file) => std::fs::write(file, picture)
-            .with_context(|| format!("writing {}", file.display()))?,
+        Some(file) => {
+            std::fs::write(file, picture).with_context(|| format!("writing {}", file.display()))?
+        }
         None => say(picture.trim_end()),
     }
     Ok(ExitCode::SUCCESS)

@@ -189,7 +189,7 @@ impl<'t> Diagram<'t> {
             (Some("after"), Some(delay), _) => self.delay(source, delay),
             (Some("onDone"), ..) => "done".to_owned(),
             (Some("invoke"), Some(field @ ("onDone" | "onError")), _) => {
-                let id = node.get("invoke").map_or_else(String::new, |node| invoked(node));
+                let id = node.get("invoke").map_or_else(String::new, invoked);
                 format!("{id} {}", if field == "onDone" { "done" } else { "failed" })
             }
             (Some("invoke"), Some(at), Some(field)) => {
