@@ -42,6 +42,7 @@ pub async fn walk<E: From<ReadError>>(
         (StreamKind::Timers, Some(format!("{prefix}.timers.>"))),
         (StreamKind::Timers, Some(format!("{prefix}.fired.>"))),
         (StreamKind::Events, None),
+        (StreamKind::Ingest, None),
         (StreamKind::Dead, None),
     ] {
         if kind == StreamKind::Snapshots && !facts.snapshots {

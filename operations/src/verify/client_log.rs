@@ -1,9 +1,10 @@
 //! What clients know: the events whose storing was acknowledged to them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
 
 use pled_engine::id::ExecutionId;
+use pled_streams::ingest::RawEvent;
 use serde::{Deserialize, Serialize};
 
 /// A line of a client's log.
@@ -62,6 +63,10 @@ pub(super) struct ClientLog {
     by_seq: HashMap<(ExecutionId, u64), Vec<usize>>,
     by_id: HashMap<(ExecutionId, String), Vec<usize>>,
     by_ingest: HashMap<u64, Vec<usize>>,
+    /// The raw events of which it is known what became of them.
+    known_raw: HashSet<u64>,
+    /// Raw events by source and id: where one was published again, the first alone was taken.
+    raw: HashMap<(String, String), Vec<u64>>,
 }
 
 impl ClientLog {
@@ -119,10 +124,61 @@ impl ClientLog {
         }
     }
 
+    /// A raw event is stored.
+    pub(super) fn raw(&mut self, seq: u64, event: &RawEvent) {
+        if let (false, Some(id)) = (self.by_ingest.is_empty(), &event.id) {
+            let identity = (event.source.to_string(), id.to_string());
+            self.raw.entry(identity).or_default().push(seq);
+        }
+    }
+
     /// Something is known of what became of a raw event.
     pub(super) fn of_ingest(&mut self, seq: u64) {
+        if !self.by_ingest.is_empty() {
+            self.known_raw.insert(seq);
+        }
         for at in self.by_ingest.get(&seq).into_iter().flatten() {
             self.lines[*at].1 = true;
         }
+    }
+
+    /// What is known of one raw event is known of its repeats.
+    pub(super) fn account_for_repeats(&mut self) {
+        for repeats in std::mem::take(&mut self.raw).into_values() {
+            if repeats.iter().any(|seq| self.known_raw.contains(seq)) {
+                repeats.into_iter().for_each(|seq| self.of_ingest(seq));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(id: &str) -> RawEvent {
+        RawEvent {
+            source: "plant".into(),
+            event_type: "meter.reading".parse().unwrap(),
+            id: Some(id.into()),
+            time: 0,
+            data: pled_engine::value::Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_raw_event_that_was_published_again_is_accounted_for_by_its_first() {
+        let lines = br#"{"door":"ingest","stream_seq":2,"id":"r-1"}
+{"door":"ingest","stream_seq":3,"id":"r-2"}"#;
+        let mut log = ClientLog::of(read(&lines[..]).unwrap());
+        for (seq, id) in [(1, "r-1"), (2, "r-1"), (3, "r-2")] {
+            log.raw(seq, &reading(id));
+        }
+
+        log.of_ingest(1);
+        log.account_for_repeats();
+
+        let accounted: Vec<bool> = log.lines.iter().map(|(_, accounted)| *accounted).collect();
+        assert_eq!(accounted, [true, false]);
     }
 }

@@ -23,6 +23,7 @@ use pled_engine::replay::Replayer;
 use pled_engine::template::Template;
 use pled_streams::dead;
 use pled_streams::events::{Stored, decode};
+use pled_streams::ingest::decode_raw;
 use pled_streams::subject::{StreamKind, parse_send_token};
 use pled_streams::{Names, partition_of};
 
@@ -160,7 +161,12 @@ impl Checker {
             StreamKind::Timers => self.timer(names, stored),
             StreamKind::Dead => self.dead(names, stored),
             StreamKind::Journal => self.journal(names, stored),
-            StreamKind::Ingest | StreamKind::Actions => {}
+            StreamKind::Ingest => {
+                if let Ok(event) = decode_raw(names, stored) {
+                    self.client_log.raw(stored.stream_seq, &event);
+                }
+            }
+            StreamKind::Actions => {}
         }
     }
 

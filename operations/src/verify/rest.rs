@@ -314,6 +314,7 @@ impl Checker {
     }
 
     fn acknowledged_are_accounted_for(&mut self) {
+        self.client_log.account_for_repeats();
         let lines = std::mem::take(&mut self.client_log.lines);
         self.findings.checked(Invariant::E1, u64::try_from(lines.len()).unwrap_or(u64::MAX));
         for (line, accounted) in lines {
