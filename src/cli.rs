@@ -79,6 +79,8 @@ pub(crate) enum Command {
     List(List),
     /// Do every step of an execution again from its recorded causes.
     Replay(Replay),
+    /// Say why a step went as it did: candidate transitions, guards, the value of each operand.
+    Why(Why),
     /// Try a template by hand on a virtual clock, without a server.
     Simulate(Simulate),
     /// Run scenario files (*.test.yaml) on a virtual clock, without a server.
@@ -342,6 +344,27 @@ pub(crate) struct Replay {
     /// Replay against this template file instead of the registered version.
     #[arg(long)]
     pub(crate) template: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// The execution.
+    #[arg(required_unless_present = "template")]
+    pub(crate) execution: Option<String>,
+    /// The entry [default: the newest].
+    pub(crate) entry: Option<u64>,
+    /// Without a server: simulate this template file.
+    #[arg(long, conflicts_with_all = ["execution", "entry"])]
+    pub(crate) template: Option<PathBuf>,
+    /// With --template: the start's input, JSON.
+    #[arg(long, default_value = "null", requires = "template")]
+    pub(crate) input: String,
+    /// With --template: steps, one a line: `{"after_ms":n,"event":{"name":…,"data":…}}`.
+    #[arg(long, requires = "template")]
+    pub(crate) steps: Option<PathBuf>,
+    /// With --template: an event, `NAME` or `NAME=DATA`; as often as wanted.
+    #[arg(long, requires = "template")]
+    pub(crate) event: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -62,6 +62,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::List(options) => commands::execution::list(&global, &options).await,
         Command::Replay(options) => commands::replay::run(&global, &options).await,
+        Command::Why(options) => commands::why::run(&global, &options).await,
         Command::Simulate(options) => commands::simulate::run(&options),
         Command::Test(options) => commands::test::run(&global, &options),
         Command::Bench(bench) => bench::run(&global, &bench).await,
@@ -94,6 +95,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::History(_)
         | Command::List(_)
         | Command::Replay(_)
+        | Command::Why(_)
         | Command::Simulate(_)
         | Command::Test(_)
         | Command::Verify(_)

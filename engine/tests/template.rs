@@ -612,3 +612,16 @@ fn a_template_is_shared_between_threads() {
 
     shared(&Arc::new(compile("")));
 }
+
+#[test]
+fn a_template_says_what_it_is_at_a_glance() {
+    let order = Template::parse(include_str!("../../examples/order-fulfilment.json")).unwrap();
+
+    let metadata = order.metadata();
+
+    assert_eq!(metadata.template.to_string(), "order@3");
+    assert_eq!((metadata.logic, metadata.semantics), ("pled-logic-1", pled_engine::SEMANTICS));
+    assert_eq!(metadata.states, order.states.len());
+    assert_eq!((metadata.transitions, metadata.invocations), (order.transition_count(), 4));
+    assert_eq!((metadata.hash, metadata.rules), (order.hash, 4));
+}

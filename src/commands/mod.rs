@@ -14,6 +14,7 @@ pub(crate) mod simulate;
 pub(crate) mod template;
 pub(crate) mod test;
 pub(crate) mod verify;
+pub(crate) mod why;
 
 use std::time::Duration;
 

@@ -91,7 +91,11 @@ impl Templates {
         self.other.as_ref().is_none_or(|(name, _)| *name == first.template.name)
     }
 
-    async fn get(&mut self, nats: &Nats, first: &JournalEntry) -> anyhow::Result<Arc<Template>> {
+    pub(crate) async fn get(
+        &mut self,
+        nats: &Nats,
+        first: &JournalEntry,
+    ) -> anyhow::Result<Arc<Template>> {
         let reference = &first.template;
         let Some((_, source)) = &self.other else {
             let found = self.cache.get(nats, &reference.into()).await?;

@@ -39,6 +39,7 @@ pub(crate) async fn add(global: &Global, file: &Path) -> anyhow::Result<ExitCode
         "hash": registered.hash.to_string(),
         "existed": registered.existed,
         "missing_children": missing,
+        "metadata": Template::parse(&source).map(|template| template.metadata()).ok(),
     });
     answer(global, &answered, || {
         let how = if registered.existed { "is registered already" } else { "registered" };

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::outline::position;
-use super::{Descriptors, Invoke, Queue, State, StateIndex, Template, Transition};
+use super::{Descriptors, Invoke, LOGIC, Metadata, Queue, State, StateIndex, Template, Transition};
 use crate::id::TemplateRef;
 
 impl Template {
@@ -13,6 +13,21 @@ impl Template {
     #[must_use]
     pub fn reference(&self) -> TemplateRef {
         TemplateRef { name: self.name.clone(), version: self.version }
+    }
+
+    /// What it is, at a glance.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata {
+        Metadata {
+            template: self.reference(),
+            hash: self.hash,
+            logic: LOGIC,
+            semantics: crate::SEMANTICS,
+            states: self.states.len(),
+            transitions: self.transitions,
+            invocations: self.invocations.len(),
+            rules: self.rules.len(),
+        }
     }
 
     /// The state at `index`.

@@ -22,6 +22,8 @@ mod transition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::effect::Timeouts;
 use crate::execution::Retry;
 use crate::expression::{Expression, Mapping};
@@ -34,6 +36,9 @@ pub use schema::SchemaViolation;
 /// The place of a state in document order (pre-order over `states` in source text order); 0 is the
 /// root.
 pub type StateIndex = u32;
+
+/// The profile of the logic in templates, their field `logic`.
+pub const LOGIC: &str = "pled-logic-1";
 
 /// The longest delay, time-out or pause in milliseconds: a hundred years.
 pub const DELAY_MS_MAX: i64 = 3_155_760_000_000;
@@ -72,6 +77,27 @@ pub struct Template {
     invocations: BTreeMap<Arc<str>, (StateIndex, usize)>,
     queues: Vec<Queue>,
     children: Vec<TemplateRef>,
+}
+
+/// What a template is, at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Metadata {
+    /// Its name and version.
+    pub template: TemplateRef,
+    /// SHA-256 of the source bytes.
+    pub hash: Hash,
+    /// The profile of its logic, [`LOGIC`].
+    pub logic: &'static str,
+    /// The version of the semantics of the engine that compiled it, [`crate::SEMANTICS`].
+    pub semantics: &'static str,
+    /// How many states it has, the root and history states included.
+    pub states: usize,
+    /// How many transitions.
+    pub transitions: u32,
+    /// How many invocations.
+    pub invocations: usize,
+    /// How many rules.
+    pub rules: usize,
 }
 
 /// What a template says about an event (field `events`).

@@ -9,7 +9,7 @@ use super::document::{Member, Node};
 use super::outline::Outline;
 use super::reader::{Fields, cut, integer, one_of, string, wrong_kind};
 use super::schema::{Schemas, schema};
-use super::{Delay, EventDeclaration, Limits, OnError, Template, code, fields, name};
+use super::{Delay, EventDeclaration, LOGIC, Limits, OnError, Template, code, fields, name};
 use crate::id::{Hash, TemplateName};
 use crate::json::VALUE_DEPTH_MAX;
 use crate::value::Object;
@@ -68,7 +68,7 @@ pub(super) fn template(source: &str, root: &Node, findings: &mut Findings) -> Op
 
 fn format(fields: &Fields<'_>, findings: &mut Findings) {
     for (key, value, what) in
-        [("pled", "1.0", "template format"), ("logic", "pled-logic-1", "logic profile")]
+        [("pled", "1.0", "template format"), ("logic", LOGIC, "logic profile")]
     {
         fields.require(key, findings, |node, findings| {
             let text = string(node, findings)?;
