@@ -462,17 +462,6 @@ fn events_for_others_are_effects_and_reserved_types_are_not_sent() {
 }
 
 #[test]
-fn what_is_not_supported_yet_fails_its_invocation_in_the_same_step() {
-    let parent = machine(
-        r#""initial":"work","states":{"work":{"invoke":{"id":"child","src":"template:other@1",
-            "onError":"failed"}},"failed":{}}"#,
-    );
-    let life = Life::started(&parent, "null");
-    assert_eq!(life.configuration(), ["failed"]);
-    assert_eq!(life.entry().causes[1].data.get("code"), Some(&"unsupported".into()));
-}
-
-#[test]
 fn an_unhandled_failure_is_an_incident_until_its_state_is_left_or_fails_the_execution() {
     let members = r#""initial":"work","states":{
         "work":{"invoke":{"id":"job","src":"do"},"on":{"skip":"rest"}},"rest":{}}"#;
