@@ -12,9 +12,9 @@
 #   --nats-servers 3     a cluster of three nats-servers on free ports
 #   --data FOLDER        data is kept here, instead of in a folder that goes at the end
 #
-# The command sees NATS_URL (of all, with commas), PLED_NATS_MONITOR (of the first), PLED_NATS_PIDS
-# and PLED_NATS_SERVER (the program), DATABASE_URL and PLED_POSTGRES_BIN; those of a server that was
-# not started are unset. Without --data, all data is in
+# The command sees NATS_URL and PLED_NATS_MONITOR (of the first of a cluster, which names the others to
+# its clients), PLED_NATS_PIDS and PLED_NATS_SERVER (the program), DATABASE_URL and PLED_POSTGRES_BIN;
+# those of a server that was not started are unset. Without --data, all data is in
 # a folder under TMPDIR that goes at the end. The exit status is the command's.
 set -euo pipefail
 
@@ -110,7 +110,10 @@ start_nats() {
   for ((number = 1; number <= nats_servers; number++)); do
     mkdir -p "$(nats_store "$number")" "$folder/ports-$number"
     nats_conf "$number" >"$folder/nats-$number.conf"
-    chown -R "$owner" "$folder" "$(nats_store "$number")"
+    chown -R "$owner" "$(nats_store "$number")"
+  done
+  chown -R "$owner" "$folder"
+  for ((number = 1; number <= nats_servers; number++)); do
     start "$folder/nats-$number.log" "$program" -c "$folder/nats-$number.conf"
     nats_pids+=($!)
   done
@@ -196,12 +199,17 @@ wait_for_nats() {
     done
     url=$(sed -n 's/.*"nats": *\[ *"\([^"]*\)".*/\1/p' <<<"${ports//$'\n'/}")
     monitor=$(sed -n 's/.*"monitoring": *\[ *"\([^"]*\)".*/\1/p' <<<"${ports//$'\n'/}")
-    NATS_URL=${NATS_URL:+$NATS_URL,}$url
+    NATS_URL=${NATS_URL:-$url}
     PLED_NATS_MONITOR=${PLED_NATS_MONITOR:-$monitor}
     until is_healthy "${monitor#http://}"; do
       nats_still_up "$number"
       sleep 0.02
     done
+  done
+  # The servers of a cluster have a leader only once most of them are up.
+  ((nats_servers == 1)) || until [[ $(get "${PLED_NATS_MONITOR#http://}" /jsz) == *'"leader":'* ]]; do
+    nats_still_up 1
+    sleep 0.1
   done
   export NATS_URL PLED_NATS_MONITOR
 }
@@ -210,13 +218,14 @@ nats_still_up() {
   still_up "${nats_pids[$1 - 1]}" nats-server "$folder/nats-$1.log"
 }
 
-is_healthy() {
-  local status
-  { exec 7<>"/dev/tcp/${1%:*}/${1#*:}"; } 2>/dev/null || return
-  printf 'GET /healthz?js-enabled-only=true HTTP/1.0\r\n\r\n' >&7
-  read -r status <&7 || true
+is_healthy() { [[ $(get "$1" '/healthz?js-enabled-only=true') == HTTP/*" 200 "* ]]; }
+
+# An HTTP answer with its head, or nothing.
+get() {
+  { exec 7<>"/dev/tcp/${1%:*}/${1#*:}"; } 2>/dev/null || return 0
+  printf 'GET %s HTTP/1.0\r\n\r\n' "$2" >&7
+  tr -d '\0' <&7
   exec 7>&-
-  [[ $status == *" 200 "* ]]
 }
 
 wait_for_postgres() {
