@@ -488,23 +488,14 @@ impl Wanted {
             })
         });
         let status = query.status.as_deref().map(|text| {
-            STATUSES.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
-                let known = STATUSES.map(Status::as_str).join(", ");
+            Status::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
+                let known = Status::ALL.map(Status::as_str).join(", ");
                 Problem::new(Kind::BadRequest, format!("status must be one of {known}"))
             })
         });
         Ok(Self { template: template.transpose()?, status: status.transpose()? })
     }
 }
-
-const STATUSES: [Status; 6] = [
-    Status::Running,
-    Status::Paused,
-    Status::Done,
-    Status::Failed,
-    Status::Cancelled,
-    Status::Terminated,
-];
 
 type Page = (Vec<Summary>, Option<String>);
 

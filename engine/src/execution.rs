@@ -30,6 +30,10 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Paused, Self::Done, Self::Failed, Self::Cancelled, Self::Terminated];
+
     /// Whether nothing but results of committed work can change it any more.
     #[must_use]
     pub fn is_terminal(self) -> bool {

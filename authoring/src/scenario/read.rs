@@ -90,14 +90,6 @@ const EXPECT: &[&str] =
 const EFFECT: &[&str] =
     &["action", "params", "invoke", "input", "attempt", "cancel", "send", "to", "data"];
 const OUTCOMES: &[&str] = &["applied", "ignored", "rejected", "closed"];
-const STATUSES: [Status; 6] = [
-    Status::Running,
-    Status::Paused,
-    Status::Done,
-    Status::Failed,
-    Status::Cancelled,
-    Status::Terminated,
-];
 
 impl Document {
     /// Reads the YAML of a scenario file.
@@ -375,9 +367,10 @@ impl Reader<'_> {
         }
         let mut status = None;
         if let Some((place, word)) = text("status") {
-            status = STATUSES.into_iter().find(|status| word.as_deref() == Some(status.as_str()));
+            status =
+                Status::ALL.into_iter().find(|status| word.as_deref() == Some(status.as_str()));
             if status.is_none() {
-                let words = STATUSES.map(Status::as_str).join(", ");
+                let words = Status::ALL.map(Status::as_str).join(", ");
                 self.fault(place.place, format!("`status` is one of {words}"));
             }
         }
