@@ -53,6 +53,8 @@ impl Default for Retention {
 pub struct Memory {
     ends: BTreeMap<StreamKind, Samples>,
     floors: Samples,
+    /// Since when something was not done, at the last call.
+    undone: Option<Option<Millis>>,
 }
 
 /// A sequence that holds since a moment, oldest first.
@@ -91,7 +93,11 @@ pub async fn sweep(
     let input = |source: &str| Floors::of(&engine, source);
     // Before the signals: a message that is done by now can send none that is not in the stream.
     let undone = undone_since(nats, &engine).await?;
-    let signals = signals_before(nats, undone).await?;
+    // What was done since the last call may have publishes under way that were not answered.
+    let signals = match memory.undone.replace(undone) {
+        Some(before) => signals_before(nats, before.into_iter().chain(undone).min()).await?,
+        None => 0,
+    };
     Ok(Swept {
         events: sweep_input(
             nats,
@@ -420,7 +426,12 @@ mod tests {
     #[test]
     fn the_floor_of_a_partition_is_its_oldest_open_message() {
         let position = |next: u64, open: Vec<u64>| {
-            let input = pled_engine::partition::InputPosition { generation: 1, next, open };
+            let input = pled_engine::partition::InputPosition {
+                generation: 1,
+                next,
+                open,
+                ..Default::default()
+            };
             Some(Position {
                 inputs: BTreeMap::from([("events".to_owned(), input)]),
                 ..Position::default()

@@ -846,7 +846,7 @@ async fn ensure_positions(nats: &Nats, partitions: u16) -> Result<Created, Topol
     for (kind, inputs) in
         [("engine", &["events", "signals", "timers"][..]), ("rules", &["ingest"][..])]
     {
-        let start = InputPosition { generation: 1, next: 1, open: Vec::new() };
+        let start = InputPosition { generation: 1, next: 1, ..InputPosition::default() };
         let position = Position {
             inputs: inputs.iter().map(|input| ((*input).to_owned(), start.clone())).collect(),
             ..Position::default()

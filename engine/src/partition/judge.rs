@@ -10,7 +10,7 @@ use crate::step::{Draft, Verdict, Writer, step};
 use crate::value::Value;
 
 use super::protocol::{DeadReason, Output, Reply};
-use super::slots::{Held, Job, MessageKey, SlotId, Written, weigh_message};
+use super::slots::{Aside, Held, Job, MessageKey, SlotId, Written, weigh_message};
 use super::{Mutation, Partition, Pending, index_of};
 
 /// Whether there is more to decide at once.
@@ -37,6 +37,11 @@ impl Partition {
     }
 
     fn decide(&mut self, at: SlotId, out: &mut Vec<Output>) -> Next {
+        let Some(front) = self.slots[at].queue.front() else { return Next::Wait };
+        if let Some(Aside { reason, detail }) = self.verdict_on(front).cloned() {
+            self.set_aside(at, reason, detail, out);
+            return Next::Wait;
+        }
         let slot = &mut self.slots[at];
         let Some(front) = slot.queue.front() else { return Next::Wait };
         match &slot.held {
@@ -53,6 +58,11 @@ impl Partition {
             Some(held) if held.template.is_none() => self.take_template(at, out),
             Some(_) => self.judge(at, out),
         }
+    }
+
+    /// The verdict that an owner of the partition has written on a message.
+    fn verdict_on(&self, message: &Message) -> Option<&Aside> {
+        self.inputs[index_of(message.source)?].aside(message.stream_seq)
     }
 
     /// The message in front is for an execution that has no entry, and starts none. Its start may
@@ -161,6 +171,11 @@ impl Partition {
         let Some(template) = &held.template else { return Next::Wait };
         let limit = if slot.step_limit == 0 { step_max } else { slot.step_limit.min(step_max) };
         let count = slot.queue.len().min(limit);
+        let is_aside = |message: &Message| {
+            index_of(message.source)
+                .is_some_and(|index| self.inputs[index].aside(message.stream_seq).is_some())
+        };
+        let count = slot.queue.iter().take(count).position(is_aside).unwrap_or(count);
         let messages = &slot.queue.make_contiguous()[..count];
         let taken = catch_unwind(AssertUnwindSafe(|| step(template, &held.execution, messages)));
         let Ok(taken) = taken else {
@@ -212,9 +227,6 @@ impl Partition {
         let sealed = draft.seal(&writer, held.base);
         if sealed.bytes.len() > self.config.max_entry_bytes {
             return self.judge_too_large(at, judged, out);
-        }
-        if !self.is_settled(at) {
-            return Next::Wait;
         }
         verdicts.truncate(judged);
         if self.config.leaves_out(Mutation::IgnoredUnwritten)
@@ -421,9 +433,6 @@ impl Partition {
 
     /// Nothing waits for the execution: it stays in memory while there is room.
     fn rest(&mut self, at: SlotId, out: &mut Vec<Output>) {
-        if !self.is_settled(at) {
-            return;
-        }
         let is_over = self.slots[at].held.as_ref().is_none_or(|held| {
             held.execution.seq == 0
                 || held.execution.status.is_terminal() && held.execution.state.tasks.is_empty()

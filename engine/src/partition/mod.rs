@@ -49,8 +49,8 @@ use timers::NearTimers;
 #[doc(hidden)]
 pub use mutation::Mutation;
 pub use protocol::{
-    Answer, DeadReason, Find, Input, InputPosition, Loaded, Malformed, Now, Op, Output, Position,
-    Publish, Published, Reply, Snapshot, StreamFacts, Streams, TaskMessage,
+    Answer, AsideVerdict, DeadReason, Find, Input, InputPosition, Loaded, Malformed, Now, Op,
+    Output, Position, Publish, Published, Reply, Snapshot, StreamFacts, Streams, TaskMessage,
 };
 
 /// What a partition is made with.
@@ -186,7 +186,7 @@ pub struct Partition {
     wakes: BTreeSet<(u64, SlotId)>,
     /// Which executions wait until an input, by [`index_of`], is read beyond a sequence.
     ends: [BTreeSet<(u64, SlotId)>; 2],
-    /// Which executions wait for a write of the position.
+    /// Which executions wait for a write of the position, in which a verdict stands.
     barriers: BTreeSet<(u64, SlotId)>,
     /// Malformed messages on their way to PLED_DEAD.
     loose: BTreeMap<(Source, u64), Loose>,
@@ -516,7 +516,7 @@ impl Partition {
             Job::Dispatch(_) => self.issue_effects(at, out),
             Job::SetAside(_) => self.publish_set_aside(at, out),
             Job::Idle => self.advance(at, out),
-            Job::AwaitEnd | Job::Barrier => {}
+            Job::AwaitEnd => {}
         }
     }
 

@@ -37,8 +37,8 @@ pub enum Mutation {
     EndUnread,
     /// What cannot be taken is set aside without asking the leader.
     LeaderUnasked,
-    /// What follows a message that was set aside is taken at once.
-    NoBarrier,
+    /// A message is set aside before the position says so.
+    AsideUnwritten,
     /// Sends to one target go out together.
     SendsAtOnce,
     /// An effect without an answer counts as done.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::message::INPUTS;
 
 use super::protocol::{Answer, Output, Position, Published};
-use super::slots::{Job, SlotId};
+use super::slots::SlotId;
 use super::takeover::name_of;
 use super::{Life, Mutation, Partition, Pending};
 
@@ -58,13 +58,20 @@ impl Writing {
     }
 }
 
+/// How long a position waits at most in which a verdict stands that is to be acted upon, in
+/// milliseconds.
+const VERDICT_EVERY_MS: u64 = 10;
+
 /// How much seldomer a position is written of which only the ends of the streams have moved.
 const IDLE_FACTOR: u64 = 10;
 
 impl Partition {
     pub(super) fn position_due(&mut self, out: &mut Vec<Output>) {
         let writing = &self.writing;
-        let every = self.config.position_every_ms;
+        let mut every = self.config.position_every_ms;
+        if !self.barriers.is_empty() {
+            every = every.min(VERDICT_EVERY_MS);
+        }
         let pause = if writing.due { every } else { every * IDLE_FACTOR };
         let is_due = writing.due || writing.idle_due;
         let early = writing.begun > 0 && self.now.monotonic < writing.begun_at + pause;
@@ -160,13 +167,13 @@ impl Partition {
         }
     }
 
-    /// Whether an execution may be taken further; if not it waits for a write of the position.
+    /// Whether the position says what is to become of the message in front; if not its execution
+    /// waits for a write of the position.
     pub(super) fn is_settled(&mut self, at: SlotId) -> bool {
         let slot = &mut self.slots[at];
         if slot.settled_by <= self.writing.stored {
             return true;
         }
-        slot.job = Job::Barrier;
         self.barriers.insert((slot.settled_by, at));
         self.writing.due = true;
         false
@@ -178,8 +185,7 @@ impl Partition {
                 break;
             }
             self.barriers.pop_first();
-            self.slots[at].job = Job::Idle;
-            self.advance(at, out);
+            self.publish_set_aside(at, out);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! How far one input stream is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::protocol::{InputPosition, StreamFacts};
+use super::protocol::{AsideVerdict, InputPosition, StreamFacts};
+use super::slots::Aside;
 
 /// What arrived, what of it is not done yet, and how far the stream is known to reach.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(super) struct Progress {
     next: u64,
     /// What arrived and is not done.
     open: BTreeSet<u64>,
+    /// What of that is to be set aside.
+    aside: BTreeMap<u64, Aside>,
     /// How far the stream is known to reach.
     last: u64,
 }
@@ -24,6 +27,7 @@ impl Progress {
                 generation: position.generation,
                 next: position.next.max(1),
                 open: position.open.iter().copied().collect(),
+                aside: position.aside.iter().map(verdict).collect(),
                 last: facts.last,
             },
             None => {
@@ -77,6 +81,17 @@ impl Progress {
 
     pub(super) fn done(&mut self, seq: u64) {
         self.open.remove(&seq);
+        self.aside.remove(&seq);
+    }
+
+    /// Takes note that an open message is to be set aside.
+    pub(super) fn set_aside(&mut self, seq: u64, aside: Aside) {
+        self.aside.insert(seq, aside);
+    }
+
+    /// Why an open message is to be set aside, if it is.
+    pub(super) fn aside(&self, seq: u64) -> Option<&Aside> {
+        self.aside.get(&seq)
     }
 
     /// Whether a message was done, which means that the entry that took it was dispatched. One of
@@ -91,6 +106,15 @@ impl Progress {
             generation: self.generation,
             next: self.next,
             open: self.open.iter().copied().collect(),
+            aside: self.aside.iter().map(written).collect(),
         }
     }
+}
+
+fn verdict(AsideVerdict { seq, reason, detail }: &AsideVerdict) -> (u64, Aside) {
+    (*seq, Aside { reason: *reason, detail: detail.clone() })
+}
+
+fn written((seq, Aside { reason, detail }): (&u64, &Aside)) -> AsideVerdict {
+    AsideVerdict { seq: *seq, reason: *reason, detail: detail.clone() }
 }

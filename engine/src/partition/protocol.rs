@@ -488,6 +488,21 @@ pub struct InputPosition {
     pub next: u64,
     /// Sequences below `next` that are not done, ascending, at most 1,000.
     pub open: Vec<u64>,
+    /// What of `open` is to be set aside, ascending: the verdict stands before it is acted upon, for
+    /// whoever owns the partition then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<AsideVerdict>,
+}
+
+/// A message that is to be set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsideVerdict {
+    /// Its sequence.
+    pub seq: u64,
+    /// Why.
+    pub reason: DeadReason,
+    /// What is wrong, for people.
+    pub detail: String,
 }
 
 /// Where the streams are.

@@ -1,5 +1,9 @@
 //! What cannot be taken goes to PLED_DEAD, acknowledged before anything else of its execution is
 //! taken.
+//!
+//! A verdict that might be another one later (a state becomes smaller, a template is registered) is
+//! written into the position first. So it is the next owner's too, whatever it would judge itself,
+//! and a message is never both taken and set aside.
 
 use crate::id::ExecutionId;
 use crate::message::{Body, ChildStart, Failure, Message, Source, TaskOutcome, TaskResult};
@@ -15,6 +19,9 @@ pub(super) struct Loose {
     malformed: Malformed,
     attempts: u32,
 }
+
+/// The longest text of a verdict in the position, in characters.
+const DETAIL_MAX: usize = 200;
 
 /// How a publish to PLED_DEAD ended.
 enum Ended {
@@ -33,11 +40,51 @@ impl Partition {
         out: &mut Vec<Output>,
     ) {
         self.went_on(at);
-        self.slots[at].job = Job::SetAside(Box::new(Aside { reason, detail }));
+        let aside = Aside { reason, detail };
+        if self.may_change(at, reason) && !self.config.leaves_out(Mutation::AsideUnwritten) {
+            self.write_verdict(at, &aside);
+        }
+        self.slots[at].job = Job::SetAside(Box::new(aside));
         self.publish_set_aside(at, out);
     }
 
+    /// Sees to it that the position says that the message in front is to be set aside.
+    fn write_verdict(&mut self, at: SlotId, aside: &Aside) {
+        let slot = &mut self.slots[at];
+        let Some(front) = slot.queue.front() else { return };
+        let Some(index) = index_of(front.source) else { return };
+        let input = &mut self.inputs[index];
+        if input.aside(front.stream_seq).is_none() {
+            let detail = aside.detail.chars().take(DETAIL_MAX).collect();
+            input.set_aside(front.stream_seq, Aside { reason: aside.reason, detail });
+            slot.settled_by = self.writing.next();
+        }
+    }
+
+    /// Whether another owner might judge the message in front otherwise. The end of an execution is
+    /// for ever; and an event from before the start is known as such where a start comes by the same
+    /// stream.
+    fn may_change(&self, at: SlotId, reason: DeadReason) -> bool {
+        match reason {
+            DeadReason::Closed => false,
+            DeadReason::UnknownExecution => !self.slots[at].queue.front().is_some_and(|front| {
+                front.source == Source::Events && !front.execution.may_be_a_child()
+            }),
+            DeadReason::Malformed
+            | DeadReason::UnknownTemplate
+            | DeadReason::ReservedType
+            | DeadReason::BadKey
+            | DeadReason::Unmatched
+            | DeadReason::Poison
+            | DeadReason::TooLarge
+            | DeadReason::DeferredFull => true,
+        }
+    }
+
     pub(super) fn publish_set_aside(&mut self, at: SlotId, out: &mut Vec<Output>) {
+        if !self.is_settled(at) {
+            return;
+        }
         let slot = &self.slots[at];
         let (Job::SetAside(aside), Some(front)) = (&slot.job, slot.queue.front()) else { return };
         let publish = match &front.body {
@@ -96,15 +143,11 @@ impl Partition {
             let reply = self.reply(at, subject, aside.reason.as_str(), None, Some(aside.detail));
             self.publish(Output::Reply(reply), out);
         }
-        let changes = may_change(aside_reason, self.slots[at].queue.front());
         let slot = &mut self.slots[at];
         if let Some(held) = slot.held.as_mut().filter(|held| held.execution.seq == 0) {
             held.template = None;
         }
         self.done(at, 1);
-        if changes && !self.config.leaves_out(Mutation::NoBarrier) {
-            self.slots[at].settled_by = self.writing.next();
-        }
         self.advance(at, out);
     }
 
@@ -206,26 +249,6 @@ fn refusal(start: &ChildStart, aside: &Aside) -> Publish {
     Publish::ChildDone {
         parent: start.parent.clone(),
         result: TaskResult { task: start.task, attempt: start.attempt, outcome },
-    }
-}
-
-/// Whether the verdict on a message might be another one after what is taken next, so that a repeat
-/// of it must be excluded by the position first. The end of an execution is for ever; and an event
-/// from before the start is known as such where a start comes by the same stream.
-fn may_change(reason: DeadReason, message: Option<&Message>) -> bool {
-    let by_the_start_s_stream = message.is_some_and(|message| {
-        message.source == Source::Events && !message.execution.may_be_a_child()
-    });
-    match reason {
-        DeadReason::Closed => false,
-        DeadReason::UnknownExecution | DeadReason::UnknownTemplate => !by_the_start_s_stream,
-        DeadReason::Malformed
-        | DeadReason::ReservedType
-        | DeadReason::BadKey
-        | DeadReason::Unmatched
-        | DeadReason::Poison
-        | DeadReason::TooLarge
-        | DeadReason::DeferredFull => true,
     }
 }
 

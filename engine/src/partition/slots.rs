@@ -46,8 +46,8 @@ pub(super) struct Slot {
     pub(super) read_to_end: Option<MessageKey>,
     /// Whether what came by another stream was put in front of it.
     pub(super) reordered: bool,
-    /// The write of the position that must be stored before anything of it is taken: it says that
-    /// what was set aside is done.
+    /// The write of the position that must be stored before the message in front is set aside: it
+    /// says so.
     pub(super) settled_by: u64,
     /// Whether another writer won its last commit.
     pub(super) conflicted: bool,
@@ -101,8 +101,6 @@ pub(super) enum Job {
     Dispatch(Box<Dispatch>),
     /// The message in front is being set aside.
     SetAside(Box<Aside>),
-    /// The position that says what was set aside is being written.
-    Barrier,
 }
 
 /// How the newest entry is read.
@@ -131,8 +129,8 @@ pub(super) struct Written {
     pub(super) verdicts: Vec<Verdict>,
 }
 
-/// Why the message in front is set aside.
-#[derive(Debug)]
+/// Why a message is set aside.
+#[derive(Clone, Debug)]
 pub(super) struct Aside {
     pub(super) reason: DeadReason,
     pub(super) detail: String,

@@ -1,6 +1,6 @@
 //! A JetStream in memory: what the server would store, and what it would answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pled_engine::entry::JournalEntry;
@@ -99,9 +99,11 @@ pub(crate) struct Log {
     pub(crate) history: BTreeMap<(Source, u64), Stored>,
     /// Tasks that were finished and removed.
     pub(crate) finished: BTreeSet<String>,
-    /// Whether signals are kept while a message that is older than they are is not done, and longer
-    /// than any publish is late.
+    /// Whether signals are kept while a message that is older than they are is not done, and as long
+    /// after that as a publish may be late.
     pub(crate) purges_carefully: bool,
+    /// Since when something was not done, as was seen lately.
+    undone: VecDeque<(u64, u64)>,
     /// Whether messages are purged that are not done.
     pub(crate) purges_by_age: bool,
     /// Whether leases and positions keep nobody out.
@@ -127,7 +129,11 @@ impl Log {
         let position = Position {
             inputs: ["events", "signals", "timers"]
                 .map(|name| {
-                    let at = InputPosition { generation: GENERATION, next: 1, open: Vec::new() };
+                    let at = InputPosition {
+                        generation: GENERATION,
+                        next: 1,
+                        ..InputPosition::default()
+                    };
                     (name.to_owned(), at)
                 })
                 .into(),
@@ -153,6 +159,7 @@ impl Log {
             history: BTreeMap::new(),
             finished: BTreeSet::new(),
             purges_carefully: false,
+            undone: VecDeque::new(),
             purges_by_age: false,
             without_fences: false,
             skew,
@@ -484,7 +491,7 @@ impl Log {
 
     /// Removes what is done everywhere and old enough.
     pub(crate) fn purge(&mut self, now: u64, retention: u64) {
-        let undone_since = self.undone_since();
+        let undone_since = self.undone.iter().map(|(_, since)| *since).min().unwrap_or(0);
         for (index, name) in ["events", "signals", "timers"].into_iter().enumerate() {
             let floor = self.positions.values().map(|(position, _)| {
                 let input = &position.inputs[name];
@@ -518,6 +525,16 @@ impl Log {
         }
     }
 
+    /// Takes note of what is not done now.
+    pub(crate) fn note_undone(&mut self, now: u64) {
+        if self.purges_carefully {
+            self.undone.push_back((now, self.undone_since()));
+            while self.undone.front().is_some_and(|(seen, _)| seen + LATEST_MS < now) {
+                self.undone.pop_front();
+            }
+        }
+    }
+
     /// When the oldest message was stored that a position does not say is done.
     fn undone_since(&self) -> u64 {
         let oldest = self.positions.values().flat_map(|(position, _)| {
@@ -539,7 +556,11 @@ fn merged(one: &Position, other: &Position) -> Position {
         let open = first.open.iter().chain(&second.open).copied().collect::<BTreeSet<u64>>();
         let next = first.next.max(second.next);
         let open = open.into_iter().filter(|seq| is_open(first, *seq) && is_open(second, *seq));
-        (name.clone(), InputPosition { generation: GENERATION, next, open: open.collect() })
+        let open: Vec<u64> = open.collect();
+        let aside = first.aside.iter().chain(&second.aside);
+        let aside: BTreeMap<u64, _> = aside.map(|verdict| (verdict.seq, verdict.clone())).collect();
+        let aside = aside.into_values().filter(|verdict| open.contains(&verdict.seq)).collect();
+        (name.clone(), InputPosition { generation: GENERATION, next, open, aside })
     });
     Position {
         // So that all owners write under the same.

@@ -305,6 +305,10 @@ fn is_send(publish: &Publish) -> bool {
     matches!(publish, Publish::Send { .. })
 }
 
+fn is_dead(publish: &Publish) -> bool {
+    matches!(publish, Publish::Dead { .. })
+}
+
 fn is_entry(publish: &Publish) -> bool {
     matches!(publish, Publish::Entry { .. })
 }
@@ -675,7 +679,7 @@ fn a_token_that_the_leader_does_not_know_either_is_of_a_life_that_was_lost() {
 }
 
 #[test]
-fn nothing_is_taken_after_a_signal_was_set_aside_before_the_position_says_so() {
+fn a_signal_is_set_aside_once_the_position_says_so_and_nothing_is_taken_before() {
     let mut story = Story::begin();
     let body = Body::Send(Send {
         sender: "a".parse().unwrap(),
@@ -684,13 +688,44 @@ fn nothing_is_taken_after_a_signal_was_set_aside_before_the_position_says_so() {
         data: Value::Null,
     });
     story.log.signal("send".into(), story.now, "ghost".parse().unwrap(), body);
+    story.holds = is_dead;
     story.run();
-    assert_eq!(story.log.dead[&(Source::Signals, 1)], DeadReason::UnknownExecution);
     story.start("ghost", "work");
-    assert!(story.journal("ghost").is_empty());
-
     story.pass(200);
+    assert!(story.journal("ghost").is_empty() && story.log.dead.is_empty());
+    let verdict = &story.log.positions[&0].0.inputs["signals"].aside[0];
+    assert_eq!((verdict.seq, verdict.reason), (1, DeadReason::UnknownExecution));
+
+    story.let_go();
+    assert_eq!(story.log.dead[&(Source::Signals, 1)], DeadReason::UnknownExecution);
     assert_eq!(story.journal("ghost").len(), 1);
+    story.pass(200);
+    assert!(story.log.positions[&0].0.inputs["signals"].aside.is_empty());
+}
+
+#[test]
+fn what_one_owner_will_set_aside_the_next_one_does_not_take_though_it_could() {
+    let mut story = Story::with(Log::new(1, 0), |config| config.max_entry_bytes = 8_000);
+    story.take_over();
+    story.start("a", "work");
+    story.holds = is_dead;
+    let huge = story.send("a", "X", Value::from("y".repeat(9_000).as_str()));
+    let unknown = story.start("x", "nothing");
+    story.pass(50);
+    assert_eq!(story.held.len(), 2);
+
+    let mut next = Story::with(story.log, |_| {});
+    next.now = story.now;
+    next.templates.insert("nothing@1".into(), templates::named("nothing"));
+    next.take_over();
+    next.send("a", "X", Value::Null);
+    next.pass(200);
+
+    assert_eq!(next.log.dead[&(Source::Events, huge)], DeadReason::TooLarge);
+    assert_eq!(next.log.dead[&(Source::Events, unknown)], DeadReason::UnknownTemplate);
+    assert_eq!(&*next.answer_to(huge).outcome, "too-large");
+    assert_eq!((next.journal("a").len(), next.journal("x").len()), (2, 0));
+    assert!(next.open("events").is_empty());
 }
 
 #[test]
@@ -886,6 +921,7 @@ fn a_child_of_a_template_that_is_not_registered_is_told_to_its_parent_and_not_ke
     let mut story = Story::begin();
     story.start("fam", "family");
     story.send("fam", "BAD", Value::Null);
+    story.pass(200);
 
     let fam = story.journal("fam");
     let codes = fam.last().unwrap().state.as_ref().unwrap().context.get("codes").cloned();

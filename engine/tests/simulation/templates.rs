@@ -149,3 +149,9 @@ pub(crate) fn all() -> BTreeMap<String, Arc<Template>> {
         })
         .collect()
 }
+
+/// One that comes later, under this name.
+pub(crate) fn named(name: &str) -> Arc<Template> {
+    let source = HUB.replacen("\"hub\"", &format!("\"{name}\""), 1);
+    Arc::new(Template::parse(&source).unwrap_or_else(|error| panic!("{error}")))
+}

@@ -21,7 +21,7 @@ const fn rule(mutation: Mutation, weather: Weather, within: u64) -> Sprung {
     Sprung { trap: Trap::Rule(mutation), weather, within }
 }
 
-const TRAPS: [Sprung; 25] = [
+const TRAPS: [Sprung; 26] = [
     rule(Mutation::NoRedispatch, Weather::Crashes, 100),
     rule(Mutation::NoConflictRedispatch, Weather::TwoOwners, 200),
     rule(Mutation::AlwaysRedispatch, Weather::Outages, 500),
@@ -29,12 +29,13 @@ const TRAPS: [Sprung; 25] = [
     rule(Mutation::PositionEarly, Weather::Crashes, 100),
     rule(Mutation::OpenForgotten, Weather::Crashes, 100),
     rule(Mutation::DoneAtCommit, Weather::Crashes, 100),
-    rule(Mutation::VerdictsEarly, Weather::TwoOwners, 1_000),
+    rule(Mutation::VerdictsEarly, Weather::Crashes, 2_000),
     rule(Mutation::KeepAbandoned, Weather::Pauses, 500),
     rule(Mutation::StaleIgnored, Weather::TwoOwners, 200),
     rule(Mutation::TaskWithoutLook, Weather::Crashes, 200),
     rule(Mutation::TrustReplica, Weather::TwoOwners, 200),
     rule(Mutation::EndUnread, Weather::Stalls, 500),
+    rule(Mutation::AsideUnwritten, Weather::Crashes, 500),
     rule(Mutation::SendsAtOnce, Weather::Rough, 100),
     rule(Mutation::UnknownIsDone, Weather::Rough, 100),
     rule(Mutation::FullIsDone, Weather::Full, 100),
@@ -45,7 +46,7 @@ const TRAPS: [Sprung; 25] = [
     rule(Mutation::EpochIgnored, Weather::TwoOwners, 500),
     rule(Mutation::ServerUncompared, Weather::PowerCuts, 100),
     rule(Mutation::ComparedWithNewer, Weather::Servers, 500),
-    Sprung { trap: Trap::FindAtReplica, weather: Weather::Outages, within: 200 },
+    Sprung { trap: Trap::FindAtReplica, weather: Weather::Outages, within: 1_000 },
     Sprung { trap: Trap::PurgedByAge, weather: Weather::Outages, within: 100 },
 ];
 

@@ -22,6 +22,10 @@ const LEASE_MS: u64 = 3_000;
 const ACK_WAIT_MS: u64 = 1_500;
 const WORKERS: usize = 3;
 
+/// How large an entry may be where that is little, for some owners and for others.
+const SMALL_BYTES: usize = 9_000;
+const LARGER_BYTES: usize = 13_000;
+
 /// Executions that are sent events from inside before and after they are started.
 const LATES: [&str; 5] = ["late0", "late1", "late2", "late3", "late4"];
 
@@ -316,7 +320,7 @@ impl World {
             Some(Trap::FindAtReplica | Trap::PurgedByAge) | None => None,
         };
         let config = Config {
-            max_entry_bytes: *random.pick(&[512 * 1024, 512 * 1024, 9_000]),
+            max_entry_bytes: *random.pick(&[512 * 1024, 512 * 1024, SMALL_BYTES]),
             open_max: *random.pick(&[4, 20, 1_000]),
             step_max: *random.pick(&[1, 4, 256]),
             cache_bytes: *random.pick(&[0, 8_000, 1_000_000]),
@@ -575,8 +579,13 @@ impl World {
         let id = self.next_instance;
         self.next_instance += 1;
         self.run.counts.takeovers += 1;
-        let config =
+        let mut config =
             Config { partition: number, worker: name.as_str().into(), ..self.config.clone() };
+        // The server was started with room for larger messages, so this owner takes what another
+        // one does not.
+        if config.max_entry_bytes == SMALL_BYTES && self.random.chance(500_000) {
+            config.max_entry_bytes = LARGER_BYTES;
+        }
         let instance = Instance {
             worker,
             number,
@@ -964,6 +973,7 @@ impl World {
                 self.log.fire_schedule(&key, self.now);
             }
         }
+        self.log.note_undone(self.now);
         if self.random.chance(50_000) {
             self.log.purge(self.now, self.retention);
         }
@@ -1142,7 +1152,7 @@ impl World {
             1 => Some(format!("c{}", self.events.saturating_sub(self.random.below(12)))),
             _ => None,
         };
-        let size = *self.random.pick(&[10, 10, 10, 3_000, 7_000]);
+        let size = *self.random.pick(&[10, 10, 10, 3_000, 7_000, 10_500]);
         let to = *self.random.pick(&LATES);
         let data = object(&[("to", to), ("pad", &"y".repeat(size))]);
         self.client_event(execution, event, template, data, id);

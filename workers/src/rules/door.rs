@@ -369,7 +369,7 @@ impl Door {
             return;
         }
         let next = self.progress.next();
-        let input = InputPosition { generation: self.generation, next, open: Vec::new() };
+        let input = InputPosition { generation: self.generation, next, ..InputPosition::default() };
         self.position.inputs.insert(INPUT.to_owned(), input);
         self.position.server.clone_from(&self.server);
         self.writing = true;
