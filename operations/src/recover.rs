@@ -5,12 +5,13 @@
 //! partition reads again what the journal does not have. [`plan`] only reads; [`perform`] does it,
 //! and may be repeated after an interruption.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use pled_engine::effect::{EffectKind, TaskEffect};
+use futures::FutureExt;
+use pled_engine::effect::{ChildEffect, EffectKind, TaskEffect};
 use pled_engine::entry::JournalEntry;
 use pled_engine::id::{EventType, ExecutionId, TemplateRef, Token};
-use pled_engine::message::{Millis, Source};
+use pled_engine::message::{ChildCancel, ChildStart, Millis, Source, TaskOutcome, TaskResult};
 use pled_engine::partition::{InputPosition, Position, Published, TaskMessage};
 use pled_engine::value::Value;
 use pled_streams::locks::{self, Halt};
@@ -24,7 +25,9 @@ use serde::Serialize;
 
 use crate::export::walk;
 use crate::record::Record;
-use crate::verify::{Checker, Fate, Invariant, Kind, Life, Options, Retained, handed_out};
+use crate::verify::{
+    Awaited, Checker, Fate, Invariant, Kind, Life, Options, Outstanding, Retained,
+};
 
 /// How many publishes are under way at once.
 const WINDOW: usize = 256;
@@ -82,7 +85,7 @@ pub struct Plan {
     pub taken_away: u64,
     /// Attempts of tasks that are handed out again.
     pub tasks: u64,
-    /// Sends that are sent again.
+    /// Sends that are sent again, and what parents and children tell each other.
     pub sends: u64,
     /// Timers that are set again.
     pub timers: u64,
@@ -114,22 +117,33 @@ struct Work {
     /// Of PLED_SIGNALS.
     remove: Vec<u64>,
     tasks: Vec<TaskMessage>,
-    sends: Vec<SendAgain>,
+    sends: Vec<SayAgain>,
     timers: Vec<(ExecutionId, Token, Millis)>,
 }
 
 /// Where the inputs of a partition go on: next and open, in the order of events, signals, timers.
 type Inputs = [(u64, Vec<u64>); 3];
 
+/// What one execution told another, by the stream sequence of the entry that says so.
 #[derive(Clone, Debug)]
-struct SendAgain {
+struct SayAgain {
     stream_seq: u64,
-    sender: ExecutionId,
+    by: ExecutionId,
     token: Token,
     to: ExecutionId,
-    event: EventType,
-    data: Value,
+    what: Said,
 }
+
+#[derive(Clone, Debug)]
+enum Said {
+    Send { event: EventType, data: Value },
+    ChildStart(Box<ChildStart>),
+    ChildCancel(ChildCancel),
+    ChildDone(TaskResult),
+}
+
+/// What is told again: each by who says it, and the effect.
+type Unsettled = BTreeSet<(ExecutionId, Token)>;
 
 const INPUTS: [Source; 3] = [Source::Events, Source::Signals, Source::Timers];
 
@@ -172,7 +186,8 @@ async fn refuse_running(nats: &Nats) -> Result<(), RecoverError> {
 struct Reading {
     checker: Checker,
     tasks: HashMap<(ExecutionId, Token), (TaskEffect, TemplateRef, Millis)>,
-    sends: HashMap<(ExecutionId, Token), SendAgain>,
+    /// What is not known to have arrived.
+    said: HashMap<(ExecutionId, Token), SayAgain>,
     ends: BTreeMap<String, u64>,
 }
 
@@ -191,7 +206,7 @@ async fn decide(nats: &Nats, facts: &Facts) -> Result<Plan, RecoverError> {
         });
     }
     let states = states(nats, &reading).await?;
-    for (id, (tasks, timers)) in &states {
+    for (id, Outstanding { tasks, timers, .. }) in &states {
         for (task, attempt) in tasks {
             if reading.checker.inputs.has_result(id, *task, *attempt) {
                 continue;
@@ -208,13 +223,9 @@ async fn decide(nats: &Nats, facts: &Facts) -> Result<Plan, RecoverError> {
         }
         plan.work.timers.extend(timers.iter().map(|(timer, due)| (id.clone(), *timer, *due)));
     }
-    let unsettled: BTreeSet<_> = reading
-        .checker
-        .unsettled_sends()
-        .map(|(sender, token, _)| (sender.clone(), token))
-        .collect();
-    plan.work.sends = unsettled.iter().filter_map(|key| reading.sends.get(key).cloned()).collect();
-    plan.work.sends.sort_by_key(|send| (send.stream_seq, send.token.index));
+    let unsettled = unsettled(&reading, &states);
+    plan.work.sends = unsettled.iter().filter_map(|key| reading.said.get(key).cloned()).collect();
+    plan.work.sends.sort_by_key(|say| (say.stream_seq, say.token.index));
     inputs(facts.partitions, &reading, &unsettled, &mut plan);
     for (id, life) in lives {
         let epoch = plan.work.epochs.entry(partition_of(id, facts.partitions)).or_default();
@@ -248,7 +259,7 @@ async fn read(nats: &Nats, facts: &Facts) -> Result<Reading, RecoverError> {
     let mut reading = Reading {
         checker: Checker::new(Options::default(), Vec::new()),
         tasks: HashMap::new(),
-        sends: HashMap::new(),
+        said: HashMap::new(),
         ends: BTreeMap::new(),
     };
     walk(nats, facts, |record| {
@@ -277,7 +288,7 @@ impl Reading {
             if let (Source::Signals, Some((sender, sent, index))) = (cause.stream, &cause.sender)
                 && let (Ok(sender), Ok(index)) = (sender.parse(), u32::try_from(*index))
             {
-                self.sends.remove(&(sender, Token { entry: *sent, index }));
+                self.said.remove(&(sender, Token { entry: *sent, index }));
             }
         }
         for (effect, index) in entry.effects.iter().zip(0..) {
@@ -285,27 +296,96 @@ impl Reading {
                 let handed_out = (task.clone(), entry.template.clone(), entry.at);
                 self.tasks.insert((id.clone(), task.task), handed_out);
             }
-            if let EffectKind::Send { to, event, data } = &effect.kind
-                && to != id
+            let token = Token { entry: entry.seq, index };
+            if let Some((to, what)) = said(id, token, &effect.kind)
+                && to != *id
             {
-                let token = Token { entry: entry.seq, index };
-                let send = SendAgain {
-                    stream_seq,
-                    sender: id.clone(),
-                    token,
-                    to: to.clone(),
-                    event: event.clone(),
-                    data: data.clone(),
-                };
-                self.sends.insert((id.clone(), token), send);
+                let say = SayAgain { stream_seq, by: id.clone(), token, to, what };
+                self.said.insert((id.clone(), token), say);
             }
         }
     }
 }
 
-type Outstanding = (Vec<(Token, u32)>, Vec<(Token, Millis)>);
+/// What an effect tells another execution.
+fn said(by: &ExecutionId, token: Token, effect: &EffectKind) -> Option<(ExecutionId, Said)> {
+    Some(match effect {
+        EffectKind::Send { to, event, data } => {
+            (to.clone(), Said::Send { event: event.clone(), data: data.clone() })
+        }
+        EffectKind::ChildStart(start) => {
+            let ChildEffect { child, task, attempt, template, depth, input, .. } = start;
+            let start = ChildStart {
+                parent: by.clone(),
+                token,
+                task: *task,
+                attempt: *attempt,
+                depth: *depth,
+                template: template.into(),
+                input: input.clone(),
+            };
+            (child.clone(), Said::ChildStart(Box::new(start)))
+        }
+        EffectKind::ChildCancel { child, task, attempt } => {
+            let (parent, task, attempt) = (by.clone(), *task, *attempt);
+            (child.clone(), Said::ChildCancel(ChildCancel { parent, token, task, attempt }))
+        }
+        EffectKind::ChildDone { parent, task, attempt, output, error } => {
+            let outcome = match error {
+                Some(error) => TaskOutcome::Failed(error.clone()),
+                None => TaskOutcome::Ok(output.clone()),
+            };
+            let result = TaskResult { task: *task, attempt: *attempt, outcome };
+            (parent.clone(), Said::ChildDone(result))
+        }
+        EffectKind::Task(_)
+        | EffectKind::TaskCancel { .. }
+        | EffectKind::TimerSet { .. }
+        | EffectKind::TimerCancel { .. } => return None,
+    })
+}
 
-/// Of each execution the attempts that are handed out and the timers that are set.
+/// What is to be told again: what did not arrive, and where the other one still wants to hear it.
+fn unsettled(reading: &Reading, states: &BTreeMap<ExecutionId, Outstanding>) -> Unsettled {
+    let lives = &reading.checker.lives;
+    let sends = reading.checker.unsettled_sends();
+    let mut unsettled: Unsettled =
+        sends.map(|(sender, token, _)| (sender.clone(), token)).collect();
+    // A child that was given up before it came to be need not come any more.
+    let cancelled: HashSet<_> = reading
+        .said
+        .values()
+        .filter(|say| matches!(say.what, Said::ChildCancel(_)))
+        .map(|say| &say.to)
+        .collect();
+    let is_its = |child: &ExecutionId, parent: &ExecutionId| {
+        lives.get(child).is_some_and(|child| child.is_child_of(parent))
+    };
+    let awaits = |parent: &ExecutionId, task: Token, attempt: u32| {
+        let is_it = |it: &Awaited| (it.task, it.attempt) == (task, attempt);
+        states.get(parent).is_some_and(|parent| parent.children.iter().any(is_it))
+    };
+    for (key, say) in &reading.said {
+        let is_wanted = match &say.what {
+            Said::Send { .. } => false,
+            Said::ChildStart(start) => {
+                let may_be_refused = || awaits(&say.by, start.task, start.attempt);
+                !cancelled.contains(&say.to) && (!lives.contains_key(&say.to) || may_be_refused())
+            }
+            Said::ChildCancel(_) => {
+                is_its(&say.to, &say.by) && !lives[&say.to].status.is_terminal()
+            }
+            Said::ChildDone(result) => awaits(&say.to, result.task, result.attempt),
+        };
+        if is_wanted {
+            unsettled.insert(key.clone());
+        }
+    }
+    unsettled
+}
+
+/// Of each execution the attempts that are handed out, the timers that are set and the children that
+/// are waited for.
 async fn states(
     nats: &Nats,
     reading: &Reading,
@@ -314,15 +394,16 @@ async fn states(
     let cache = TemplateCache::default();
     for (id, life) in &reading.checker.lives {
         if life.knows_state {
-            if !life.tasks.is_empty() || !life.timers.is_empty() {
-                states.insert(id.clone(), (life.tasks.clone(), life.timers.clone()));
+            let Life { tasks, timers, children, .. } = life;
+            if !tasks.is_empty() || !timers.is_empty() || !children.is_empty() {
+                let (tasks, timers) = (tasks.clone(), timers.clone());
+                let outstanding = Outstanding { tasks, timers, children: children.clone() };
+                states.insert(id.clone(), outstanding);
             }
             continue;
         }
         let Some(execution) = state::read(nats, &cache, id).await? else { continue };
-        let tasks = handed_out(&execution.state);
-        let timers = execution.state.timers.iter().map(|(token, timer)| (*token, timer.due));
-        states.insert(id.clone(), (tasks, timers.collect()));
+        states.insert(id.clone(), Outstanding::of(id, &execution.state));
     }
     Ok(states)
 }
@@ -337,12 +418,7 @@ enum Becomes {
     Gone,
 }
 
-fn inputs(
-    partitions: u16,
-    reading: &Reading,
-    unsettled: &BTreeSet<(ExecutionId, Token)>,
-    plan: &mut Plan,
-) {
+fn inputs(partitions: u16, reading: &Reading, unsettled: &Unsettled, plan: &mut Plan) {
     let checker = &reading.checker;
     for (source, place) in INPUTS.into_iter().zip(0..) {
         let name = crate::verify::name_of(source);
@@ -380,12 +456,14 @@ fn becomes(
     source: Source,
     seq: u64,
     held: &Retained,
-    unsettled: &BTreeSet<(ExecutionId, Token)>,
+    unsettled: &Unsettled,
 ) -> Becomes {
     if held.fate != Fate::Open {
         return Becomes::Done;
     }
-    if let Kind::Send { sender, token } = &held.kind
+    if let Kind::Send { sender, token }
+    | Kind::ChildStart { parent: sender, token }
+    | Kind::ChildCancel { parent: sender, token } = &held.kind
         && unsettled.contains(&(sender.clone(), *token))
     {
         return Becomes::Gone;
@@ -415,8 +493,24 @@ fn is_of_a_lost_life(checker: &Checker, held: &Retained) -> bool {
             task.entry > of_own || is_newer
         }
         Kind::Fired { timer } => timer.entry > of_own,
-        Kind::Send { sender, token } => token.entry > newest(sender),
-        Kind::Start | Kind::Event { .. } | Kind::Other | Kind::Malformed => false,
+        Kind::Send { sender, token }
+        | Kind::ChildStart { parent: sender, token }
+        | Kind::ChildCancel { parent: sender, token } => token.entry > newest(sender),
+        Kind::ChildDone { task, attempt } => {
+            let parent = held.execution.as_ref();
+            let awaited = parent.and_then(|id| checker.lives.get(id)).and_then(|parent| {
+                parent.children.iter().find(|it| (it.task, it.attempt) == (*task, *attempt))
+            });
+            // The child's end is lost, or its start, and comes again.
+            let goes_on = awaited.is_some_and(|it| {
+                checker.lives.get(&it.child).is_none_or(|child| {
+                    parent.is_some_and(|parent| child.is_child_of(parent))
+                        && !child.status.is_terminal()
+                })
+            });
+            task.entry > of_own || goes_on
+        }
+        Kind::Start | Kind::Event { .. } | Kind::Malformed => false,
     }
 }
 
@@ -491,9 +585,18 @@ async fn dispatch(nats: &Nats, work: &Work) -> Result<(), RecoverError> {
     }
     // Queued in order, and the publisher keeps it.
     for window in work.sends.chunks(WINDOW) {
-        let publishing = window.iter().map(|send| {
-            let SendAgain { sender, token, to, event, data, .. } = send;
-            signals::publish_send(nats, sender, *token, to, event, data)
+        let publishing = window.iter().map(|say| {
+            let SayAgain { by, token, to, what, .. } = say;
+            match what {
+                Said::Send { event, data } => {
+                    signals::publish_send(nats, by, *token, to, event, data).boxed()
+                }
+                Said::ChildStart(start) => signals::publish_child_start(nats, to, start).boxed(),
+                Said::ChildCancel(cancel) => {
+                    signals::publish_child_cancel(nats, to, cancel).boxed()
+                }
+                Said::ChildDone(result) => signals::publish_child_done(nats, to, result).boxed(),
+            }
         });
         for published in futures::future::join_all(publishing).await {
             there("a send", published)?;
@@ -524,7 +627,12 @@ async fn write_positions(
     let inputs = work.positions.get(&partition).cloned().unwrap_or_default();
     let inputs = INPUTS.into_iter().zip(inputs).map(|(source, (next, open))| {
         let name = crate::verify::name_of(source);
-        let at = InputPosition { generation: generation(name), next: next.max(1), open };
+        let at = InputPosition {
+            generation: generation(name),
+            next: next.max(1),
+            open,
+            ..Default::default()
+        };
         (name.to_owned(), at)
     });
     let epoch = work.epochs.get(&partition).copied().unwrap_or_default();
@@ -541,7 +649,7 @@ async fn write_positions(
     let (known, revision) = read.unwrap_or_default();
     // From the first that is left: whoever has taken what it becomes knows its sender.
     let next = extent(nats, StreamKind::Ingest).await?.first.max(1);
-    let at = InputPosition { generation: generation("ingest"), next, open: Vec::new() };
+    let at = InputPosition { generation: generation("ingest"), next, ..InputPosition::default() };
     let position = Position {
         owner: "pled recover".into(),
         inputs: BTreeMap::from([("ingest".to_owned(), at)]),

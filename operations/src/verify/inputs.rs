@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pled_engine::entry::Cause;
 use pled_engine::execution::TakenId;
 use pled_engine::id::{ExecutionId, Token};
-use pled_engine::message::{Body, Message, Millis, Source, TaskOutcome};
+use pled_engine::message::{Body, Message, Millis, Source, TaskOutcome, TaskResult};
 use pled_engine::partition::Malformed;
 use pled_streams::events::Stored;
 
@@ -61,13 +61,32 @@ pub enum Kind {
         /// The effect.
         token: Token,
     },
+    /// The start of a child.
+    ChildStart {
+        /// Who starts it.
+        parent: ExecutionId,
+        /// The effect.
+        token: Token,
+    },
+    /// The wish that a child ends.
+    ChildCancel {
+        /// Who wishes it.
+        parent: ExecutionId,
+        /// The effect.
+        token: Token,
+    },
+    /// How a child ended, for its parent.
+    ChildDone {
+        /// The task that the child is.
+        task: Token,
+        /// The attempt.
+        attempt: u32,
+    },
     /// A timer that fired.
     Fired {
         /// The timer.
         timer: Token,
     },
-    /// Something of which nothing can be told but whether it was taken.
-    Other,
     /// It is no message.
     Malformed,
 }
@@ -93,6 +112,9 @@ pub struct Inputs {
     results: HashSet<(ExecutionId, Token, u32)>,
     sends: HashSet<(ExecutionId, Token)>,
     fired: HashSet<(ExecutionId, Token)>,
+    /// Starts of children by parent and effect; ends of children by parent, task and attempt.
+    starts: HashSet<(ExecutionId, Token)>,
+    ends: HashSet<(ExecutionId, Token, u32)>,
 }
 
 /// Whether a cause is the message that stands under its sequence.
@@ -138,6 +160,12 @@ impl Inputs {
         }
         if let Kind::Send { sender, token } = &kind {
             self.sends.insert((sender.clone(), *token));
+        }
+        if let Kind::ChildStart { parent, token } = &kind {
+            self.starts.insert((parent.clone(), *token));
+        }
+        if let Kind::ChildDone { task, attempt } = &kind {
+            self.ends.insert((execution.clone(), *task, *attempt));
         }
         if let Kind::Fired { timer } = &kind {
             self.fired.insert((execution.clone(), *timer));
@@ -223,6 +251,18 @@ impl Inputs {
         self.sends.contains(&(sender.clone(), token))
     }
 
+    /// Whether a copy of the start of a child is there.
+    #[must_use]
+    pub fn has_start(&self, parent: &ExecutionId, token: Token) -> bool {
+        self.starts.contains(&(parent.clone(), token))
+    }
+
+    /// Whether what a parent is told of the end of its child is there.
+    #[must_use]
+    pub fn has_end(&self, parent: &ExecutionId, task: Token, attempt: u32) -> bool {
+        self.ends.contains(&(parent.clone(), task, attempt))
+    }
+
     /// Whether a firing of a timer is there.
     #[must_use]
     pub fn has_fired(&self, execution: &ExecutionId, timer: Token) -> bool {
@@ -231,27 +271,28 @@ impl Inputs {
 }
 
 fn kind_of(body: &Body) -> Kind {
-    if let Body::Event(event) = body {
-        if event.event_type.as_str() == "pled.init" {
-            return Kind::Start;
+    match body {
+        Body::Event(event) if event.event_type.as_str() == "pled.init" => Kind::Start,
+        Body::Event(event) => {
+            let id = event.id.as_deref().map(TakenId::hash_of);
+            Kind::Event { id, emitted: event.emitted.clone() }
         }
-        let id = event.id.as_deref().map(TakenId::hash_of);
-        return Kind::Event { id, emitted: event.emitted.clone() };
+        Body::Result(TaskResult { task, attempt, outcome }) => match outcome {
+            TaskOutcome::Started => Kind::Started { task: *task, attempt: *attempt },
+            TaskOutcome::Ok(_) | TaskOutcome::Failed(_) => {
+                Kind::Result { task: *task, attempt: *attempt }
+            }
+        },
+        Body::Send(send) => Kind::Send { sender: send.sender.clone(), token: send.token },
+        Body::ChildStart(start) => {
+            Kind::ChildStart { parent: start.parent.clone(), token: start.token }
+        }
+        Body::ChildCancel(cancel) => {
+            Kind::ChildCancel { parent: cancel.parent.clone(), token: cancel.token }
+        }
+        Body::ChildDone(result) => Kind::ChildDone { task: result.task, attempt: result.attempt },
+        Body::Fired { timer } => Kind::Fired { timer: *timer },
     }
-    if let Body::Result(result) = body {
-        let (task, attempt) = (result.task, result.attempt);
-        return match result.outcome {
-            TaskOutcome::Started => Kind::Started { task, attempt },
-            TaskOutcome::Ok(_) | TaskOutcome::Failed(_) => Kind::Result { task, attempt },
-        };
-    }
-    if let Body::Send(send) = body {
-        return Kind::Send { sender: send.sender.clone(), token: send.token };
-    }
-    if let Body::Fired { timer } = body {
-        return Kind::Fired { timer: *timer };
-    }
-    Kind::Other
 }
 
 fn body_of(body: &Body) -> u64 {

@@ -42,6 +42,10 @@ pub enum Invariant {
     A3,
     /// Sends arrive once and in order.
     M1,
+    /// Children are started, each by its parent.
+    C1,
+    /// Parents hear of the end of their children.
+    C2,
     /// No timer fires early.
     T1,
     /// A timer that is set will fire.
@@ -55,7 +59,7 @@ pub enum Invariant {
 }
 
 /// All of them, in the order of a report.
-pub const INVARIANTS: [Invariant; 23] = [
+pub const INVARIANTS: [Invariant; 25] = [
     Invariant::E1,
     Invariant::E2,
     Invariant::E3,
@@ -74,6 +78,8 @@ pub const INVARIANTS: [Invariant; 23] = [
     Invariant::A2,
     Invariant::A3,
     Invariant::M1,
+    Invariant::C1,
+    Invariant::C2,
     Invariant::T1,
     Invariant::T2,
     Invariant::D1,
@@ -104,6 +110,8 @@ impl Invariant {
             Self::A2 => ("ids of effects follow from their place", "effects"),
             Self::A3 => ("attempts are 1, 2, 3, …, each ends once", "attempts"),
             Self::M1 => ("sends arrive once and in order", "sends"),
+            Self::C1 => ("children are started, each by its parent", "children"),
+            Self::C2 => ("parents hear of the end of their children", "children"),
             Self::T1 => ("no timer fires early", "timers"),
             Self::T2 => ("a timer that is set will fire", "timers"),
             Self::D1 => ("nothing is both taken and set aside", "records"),

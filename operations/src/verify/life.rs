@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use pled_engine::canonical;
 use pled_engine::effect::EffectKind;
-use pled_engine::entry::JournalEntry;
+use pled_engine::entry::{Cause, JournalEntry};
 use pled_engine::execution::{State, Status, TakenId, Task};
-use pled_engine::id::{Hash, Token};
+use pled_engine::id::{ExecutionId, Hash, Token};
 use pled_engine::message::{Millis, Source};
 use pled_engine::replay::Replayer;
 use pled_engine::value::Value;
@@ -37,13 +37,35 @@ pub(crate) struct Life {
     pub(crate) tasks: Vec<(Token, u32)>,
     /// Timers that are set, by that state.
     pub(crate) timers: Vec<(Token, Millis)>,
-    /// Whether `tasks` and `timers` are those of the newest entry.
+    /// Children that are started and waited for, by that state.
+    pub(crate) children: Vec<Awaited>,
+    /// Whose child it is.
+    pub(crate) parent: Option<ChildOf>,
+    /// Whether `tasks`, `timers` and `children` are those of the newest entry.
     pub(crate) knows_state: bool,
     taken: [(u64, u64); 3],
     senders: BTreeMap<Arc<str>, (u64, u64)>,
     ids: VecDeque<u64>,
     /// The causes of the newest entry.
     pub(crate) newest: Vec<(Source, u64, u64)>,
+}
+
+/// What a child is to its parent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ChildOf {
+    pub(crate) parent: ExecutionId,
+    pub(crate) task: Token,
+    pub(crate) attempt: u32,
+}
+
+/// A child that its parent waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    pub(crate) child: ExecutionId,
+    pub(crate) task: Token,
+    pub(crate) attempt: u32,
+    /// The effect that started it.
+    pub(crate) start: Token,
 }
 
 /// How far the steps of an execution are taken again.
@@ -68,6 +90,8 @@ impl Life {
             attempts: BTreeMap::new(),
             tasks: Vec::new(),
             timers: Vec::new(),
+            children: Vec::new(),
+            parent: entry.causes.first().and_then(child_of),
             knows_state: true,
             taken: [(0, 0); 3],
             senders: BTreeMap::new(),
@@ -79,6 +103,11 @@ impl Life {
     /// The time of its newest entry.
     pub(crate) fn at(&self) -> Millis {
         self.at
+    }
+
+    /// Whether it was started as a child of this execution.
+    pub(crate) fn is_child_of(&self, parent: &ExecutionId) -> bool {
+        self.parent.as_ref().is_some_and(|of| of.parent == *parent)
     }
 
     /// The last (entry, index) that was taken of a sender.
@@ -240,15 +269,15 @@ impl Life {
             (Replay::Going(_) | Replay::Waiting, None) => None,
         };
         if let Some(state) = state {
-            found = Some(Outstanding::of(state));
+            found = Some(Outstanding::of(&entry.execution, state));
             // One that was called off may end all the same.
             let crowded = self.attempts.len() > ATTEMPTS;
             self.attempts
                 .retain(|task, (_, ended)| state.tasks.contains_key(task) || !(crowded || *ended));
         }
         self.knows_state = found.is_some();
-        if let Some(Outstanding { tasks, timers }) = found {
-            (self.tasks, self.timers) = (tasks, timers);
+        if let Some(Outstanding { tasks, timers, children }) = found {
+            (self.tasks, self.timers, self.children) = (tasks, timers, children);
         }
     }
 
@@ -258,15 +287,29 @@ impl Life {
     }
 }
 
-/// Attempts that are handed out, and timers that are set.
-struct Outstanding {
-    tasks: Vec<(Token, u32)>,
-    timers: Vec<(Token, Millis)>,
+/// The parent that a cause names as the one who starts this execution.
+pub(crate) fn child_of(cause: &Cause) -> Option<ChildOf> {
+    cause.depth?;
+    let (parent, ..) = cause.sender.as_ref()?;
+    Some(ChildOf { parent: parent.parse().ok()?, task: cause.token?, attempt: cause.attempt? })
+}
+
+/// Attempts that are handed out, timers that are set, and children that are waited for.
+pub(crate) struct Outstanding {
+    pub(crate) tasks: Vec<(Token, u32)>,
+    pub(crate) timers: Vec<(Token, Millis)>,
+    pub(crate) children: Vec<Awaited>,
 }
 
 impl Outstanding {
-    fn of(state: &State) -> Self {
+    pub(crate) fn of(execution: &ExecutionId, state: &State) -> Self {
+        let child = |(task, it): (&Token, &Task)| {
+            let start = it.child.as_ref().filter(|_| it.not_before.is_none())?.place;
+            let (child, task) = (execution.child(start), *task);
+            Some(Awaited { child, task, attempt: it.attempt, start })
+        };
         Self {
+            children: state.tasks.iter().filter_map(child).collect(),
             tasks: handed_out(state),
             timers: state.timers.iter().map(|(token, timer)| (*token, timer.due)).collect(),
         }
@@ -275,8 +318,8 @@ impl Outstanding {
 
 /// The attempts that are with the workers and did not end, those that were given up included: their
 /// success is to be undone. A child execution is no work of a worker.
-pub(crate) fn handed_out(state: &State) -> Vec<(Token, u32)> {
-    let is_work = |task: &Task| task.not_before.is_none() && !task.action.starts_with("template:");
+fn handed_out(state: &State) -> Vec<(Token, u32)> {
+    let is_work = |task: &Task| task.not_before.is_none() && task.child.is_none();
     let awaited = state.tasks.iter().filter(|(_, task)| is_work(task));
     let awaited = awaited.map(|(token, task)| (*token, task.attempt));
     let given_up = state.given_up.iter().map(|(token, given_up)| (*token, given_up.attempt));

@@ -35,7 +35,7 @@ pub use self::prefix::Prefix;
 use self::client_log::ClientLog;
 use self::inputs::{Match, Seen};
 use self::invariant::Findings;
-pub(crate) use self::life::{Life, handed_out, name_of};
+pub(crate) use self::life::{Awaited, ChildOf, Life, Outstanding, child_of, name_of};
 use self::life::{Replay, place_text};
 use crate::record::{Header, Place, Record};
 
@@ -73,6 +73,8 @@ pub struct Checker {
     pub(crate) lives: BTreeMap<ExecutionId, Life>,
     /// Sends that did not arrive yet, and for whom they are.
     pub(crate) sends: BTreeMap<(ExecutionId, Token), ExecutionId>,
+    /// Starts of children that did not arrive yet, by what they are to their parents.
+    starts: HashMap<ChildOf, ExecutionId>,
     seen: BTreeMap<(Source, u64), Seen>,
     client_log: ClientLog,
     states: States,
@@ -117,6 +119,7 @@ impl Checker {
             schedules: HashSet::new(),
             lives: BTreeMap::new(),
             sends: BTreeMap::new(),
+            starts: HashMap::new(),
             seen: BTreeMap::new(),
             client_log: ClientLog::of(client_log),
             states: States::default(),
@@ -406,6 +409,12 @@ impl Checker {
             if cause.stream == Source::Own {
                 continue;
             }
+            if let Some(of) = child_of(cause) {
+                self.child_started(at, of);
+            }
+            if cause.cause_type.as_str() == "pled.child" {
+                self.findings.checked(Invariant::C2, 1);
+            }
             let place = (cause.generation, cause.stream_seq);
             let fresh = self.seen.entry((cause.stream, place.0)).or_default().insert(place.1);
             let name = name_of(cause.stream);
@@ -450,6 +459,20 @@ impl Checker {
         self.findings.wrong(Invariant::M1, at, wrong);
     }
 
+    /// A start of a child arrived, of which the child became that of its parent or refused to: it must
+    /// have been sent. One is taken once, for its execution remembers who sent it.
+    fn child_started(&mut self, at: (&ExecutionId, u64), of: ChildOf) {
+        let wrong = match self.starts.remove(&of) {
+            None => Some(format!(
+                "{} has not started attempt {} of {}, of which it is the child",
+                of.parent, of.attempt, of.task
+            )),
+            Some(child) if child != *at.0 => Some(format!("{} has started {child}", of.parent)),
+            Some(_) => None,
+        };
+        self.findings.expect(Invariant::C1, at, wrong);
+    }
+
     fn effects(&mut self, entry: &JournalEntry) {
         for (effect, index) in entry.effects.iter().zip(0..) {
             if let EffectKind::Send { to, .. } = &effect.kind
@@ -457,6 +480,11 @@ impl Checker {
             {
                 let token = Token { entry: entry.seq, index };
                 self.sends.insert((entry.execution.clone(), token), to.clone());
+            }
+            if let EffectKind::ChildStart(start) = &effect.kind {
+                let (task, attempt) = (start.task, start.attempt);
+                let of = ChildOf { parent: entry.execution.clone(), task, attempt };
+                self.starts.insert(of, start.child.clone());
             }
             if let EffectKind::Task(task) = &effect.kind {
                 let key = (entry.execution.clone(), task.task, task.attempt);

@@ -6,7 +6,7 @@ use pled_streams::partition_of;
 
 use super::invariant::{Invariant, Report, Violation};
 use super::life::{Life, name_of};
-use super::{Acknowledged, Checker, Fate, Kind, Retained};
+use super::{Acknowledged, Awaited, Checker, ChildOf, Fate, Kind, Retained};
 
 /// How long PLED_DEAD keeps a record: of what is older nothing can be told from it.
 const DEAD_KEPT: Millis = 14 * 24 * 3_600_000;
@@ -20,6 +20,7 @@ impl Checker {
         self.tasks_are_there();
         self.timers_will_fire();
         self.sends_are_there();
+        self.children_are_there();
         self.snapshots_are_not_ahead();
         self.acknowledged_are_accounted_for();
         if self.options.settled {
@@ -196,13 +197,34 @@ impl Checker {
                 None
             }
             Kind::Send { .. } => lost("(a send)"),
+            // A repeat, or refused by its partition, of which the parent was told.
+            Kind::ChildStart { parent, token } => {
+                let waits = self.lives.get(parent).is_some_and(|parent| {
+                    parent.knows_state && parent.children.iter().any(|it| it.start == *token)
+                });
+                let was_told = self.lives.get(parent).is_some_and(|it| {
+                    let child = it.children.iter().find(|it| it.start == *token);
+                    child.is_some_and(|it| self.inputs.has_end(parent, it.task, it.attempt))
+                });
+                let is_its = life.is_some_and(|life| life.is_child_of(parent));
+                (waits && !was_told && !is_its)
+                    .then(|| "(the start of a child) is done, and the parent waits".to_owned())
+            }
+            Kind::ChildDone { task, attempt } => {
+                let waits = life.is_some_and(|life| {
+                    let is_it = |it: &Awaited| (it.task, it.attempt) == (*task, *attempt);
+                    life.knows_state && life.children.iter().any(is_it)
+                });
+                waits
+                    .then(|| format!("(the end of the child {task}) is done, and the parent waits"))
+            }
             Kind::Fired { timer } => {
                 let waits = life.is_some_and(|life| {
                     life.knows_state && life.timers.iter().any(|(set, _)| set == timer)
                 });
                 waits.then(|| format!("(the timer {timer}) is done, and the timer is still set"))
             }
-            Kind::Started { .. } | Kind::Other => None,
+            Kind::Started { .. } | Kind::ChildCancel { .. } => None,
             Kind::Malformed => lost("(no message)"),
         }
     }
@@ -267,6 +289,44 @@ impl Checker {
         for (sender, token, to) in lost {
             let what = format!("effect {} for {to} arrived nowhere", token.index);
             self.report(Invariant::M1, Some((&sender, token.entry)), what);
+        }
+    }
+
+    /// What a parent waits for was started; where that has ended, the parent will hear of it.
+    fn children_are_there(&mut self) {
+        let mut wrong = Vec::new();
+        let mut checked = [0, 0];
+        for (id, life) in self.lives.iter().filter(|(_, life)| life.knows_state) {
+            for Awaited { child, task, attempt, start } in &life.children {
+                if self.inputs.has_end(id, *task, *attempt) {
+                    continue;
+                }
+                let of = ChildOf { parent: id.clone(), task: *task, attempt: *attempt };
+                match self.lives.get(child).filter(|child| child.parent.as_ref() == Some(&of)) {
+                    None => {
+                        checked[0] += 1;
+                        let is_on_its_way = self.inputs.has_start(id, *start)
+                            || !self.is_dispatched(id, life, start.entry);
+                        if !is_on_its_way {
+                            let what = format!("{id} waits for this child, which was not started");
+                            wrong.push((Invariant::C1, child.clone(), 0, what));
+                        }
+                    }
+                    Some(ended) if ended.status.is_terminal() => {
+                        checked[1] += 1;
+                        if self.is_dispatched(child, ended, ended.seq) {
+                            let what = format!("it has ended, and {id} waits for it");
+                            wrong.push((Invariant::C2, child.clone(), ended.seq, what));
+                        }
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        self.findings.checked(Invariant::C1, checked[0]);
+        self.findings.checked(Invariant::C2, checked[1]);
+        for (invariant, id, entry, what) in wrong {
+            self.report(invariant, Some((&id, entry)), what);
         }
     }
 

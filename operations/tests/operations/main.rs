@@ -59,6 +59,26 @@ const ORDER: &str = r#"{
   }
 }"#;
 
+/// Waits for a box, which is an execution of its own.
+const CRATE: &str = r#"{
+  "pled": "1.0", "id": "crate", "version": 1, "logic": "pled-logic-1",
+  "initial": "packing",
+  "states": {
+    "packing": {
+      "invoke": { "id": "box", "src": "template:box@1", "input": {}, "onDone": "done" },
+      "on": { "RECALL": "recalled" }
+    },
+    "recalled": {},
+    "done": { "type": "final" }
+  }
+}"#;
+
+const BOX: &str = r#"{
+  "pled": "1.0", "id": "box", "version": 1, "logic": "pled-logic-1",
+  "initial": "open",
+  "states": { "open": { "on": { "CLOSE": "closed" } }, "closed": { "type": "final" } }
+}"#;
+
 /// A server with a topology of few partitions.
 struct Installation {
     server: NatsServer,
@@ -83,7 +103,9 @@ impl Installation {
         let server = NatsServer::start(NatsOptions::default()).await;
         let nats = connect(&server).await;
         init(&nats, &Settings { partitions: 4, ..Settings::default() }).await.unwrap();
-        templates::register(&nats, ORDER).await.unwrap();
+        for template in [ORDER, CRATE, BOX] {
+            templates::register(&nats, template).await.unwrap();
+        }
         Self { server, nats }
     }
 
@@ -118,10 +140,12 @@ impl Installation {
 
     /// Starts an order, and gives what its client knows.
     async fn order(&self, id: &str, friend: &str) -> Acknowledged {
-        let template: TemplateSelector = "order".parse().unwrap();
-        let input = format!(r#"{{"friend":"{friend}"}}"#);
-        let event =
-            EventToSend { template: Some(template), ..event(id, "pled.init", &input, None) };
+        self.begin(id, "order", &format!(r#"{{"friend":"{friend}"}}"#)).await
+    }
+
+    async fn begin(&self, id: &str, template: &str, input: &str) -> Acknowledged {
+        let template: TemplateSelector = template.parse().unwrap();
+        let event = EventToSend { template: Some(template), ..event(id, "pled.init", input, None) };
         self.publish(event).await
     }
 

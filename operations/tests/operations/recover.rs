@@ -1,14 +1,17 @@
 //! After a loss nothing goes on by itself, and `recover` brings back all that the journal knows.
 
 use std::path::Path;
+use std::time::Duration;
 
 use pled_engine::execution::Status;
 use pled_harness::wait_until;
 use pled_operations::recover::{self, RecoverError};
 use pled_operations::verify::{Acknowledged, Invariant};
-use pled_streams::{journal, locks};
+use pled_streams::locks::Lease;
+use pled_streams::{journal, locks, partition_of};
+use pled_workers::engine::EngineError;
 
-use crate::{Installation, SOON, check, connect, execution};
+use crate::{Installation, Running, SOON, check, connect, execution};
 
 fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
@@ -95,6 +98,80 @@ async fn an_older_copy_of_the_store_is_refused_and_recovered() {
     wrapping.stop().await;
     charging.stop().await;
     engine.stop().await.unwrap();
+}
+
+/// A crate whose box is in another partition than itself, by a name that begins with `name`.
+fn apart(name: &str) -> (String, String) {
+    let mut names = (0..).map(|number| format!("{name}{number}"));
+    let with_box = |id: String| (id.clone(), format!("{id}_1_0"));
+    let is_apart = |(id, of): &(String, String)| {
+        partition_of(&execution(id), 4) != partition_of(&execution(of), 4)
+    };
+    names.by_ref().map(with_box).find(is_apart).unwrap()
+}
+
+/// An engine that gets the partition of this execution alone, and the leases of the others.
+async fn drive_only(
+    pled: &Installation,
+    id: &str,
+) -> (Running<Result<(), EngineError>>, Vec<Lease>) {
+    let mut others = Vec::new();
+    for partition in (0..4).filter(|it| *it != partition_of(&execution(id), 4)) {
+        let ttl = Duration::from_secs(600);
+        let lease = locks::acquire(&pled.nats, "engine", partition, "elsewhere", ttl).await;
+        others.push(lease.unwrap().unwrap());
+    }
+    (pled.drive("e1"), others)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_parents_and_children_had_told_each_other_is_told_again() {
+    let pled = Installation::start().await;
+    let [starting, ending, recalled] = ["s", "e", "r"].map(apart);
+    // What each of them said is in a stream that is lost before the other one reads it.
+    for (parent, child) in [&ending, &recalled] {
+        let engine = pled.drive("e1");
+        pled.begin(parent, "crate", "{}").await;
+        pled.wait_for_state(child, "open").await;
+        pled.wait_for_rest().await;
+        engine.stop().await.unwrap();
+    }
+    let (engine, others) = drive_only(&pled, &starting.0).await;
+    pled.begin(&starting.0, "crate", "{}").await;
+    pled.wait_for_state(&starting.0, "packing").await;
+    engine.stop().await.unwrap();
+    futures::future::join_all(others.into_iter().map(Lease::release)).await;
+    let (engine, others) = drive_only(&pled, &ending.1).await;
+    pled.send(&ending.1, "CLOSE", "close").await;
+    pled.wait_for_end(&ending.1).await;
+    engine.stop().await.unwrap();
+    futures::future::join_all(others.into_iter().map(Lease::release)).await;
+    let (engine, others) = drive_only(&pled, &recalled.0).await;
+    pled.send(&recalled.0, "RECALL", "recall").await;
+    pled.wait_for_state(&recalled.0, "recalled").await;
+    engine.stop().await.unwrap();
+    futures::future::join_all(others.into_iter().map(Lease::release)).await;
+    let context = pled_harness::async_nats::jetstream::new(pled.nats.client().clone());
+    context.delete_stream("PLED_SIGNALS").await.unwrap();
+
+    let plan = recover::perform(&pled.nats, drop).await.unwrap();
+    assert_eq!(plan.sends, 3, "{plan:?}");
+
+    let engine = pled.drive("e2");
+    pled.wait_for_end(&ending.0).await;
+    wait_until(SOON, "the box of the crate that was recalled has ended", || async {
+        let newest = pled.newest(&recalled.1).await.unwrap().entry;
+        newest.status == Status::Cancelled
+    })
+    .await;
+    pled.wait_for_state(&starting.1, "open").await;
+    pled.send(&starting.1, "CLOSE", "close").await;
+    pled.wait_for_end(&starting.0).await;
+    pled.wait_for_rest().await;
+    engine.stop().await.unwrap();
+    let report = pled.verify(&[]).await;
+    assert!(report.clean, "{:?}", report.violations);
+    assert_eq!(report.executions, 6);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,6 +28,12 @@ async fn recorded() -> (Vec<Record>, Vec<Acknowledged>) {
     log.push(pled.send("o4", "WRAP", "w4").await); // Nobody wraps.
     log.push(pled.send("ghost", "PACKED", "p9").await);
     pled.wait_for_state("o4", "wrapping").await;
+    for id in ["c1", "c2"] {
+        log.push(pled.begin(id, "crate", "{}").await);
+        pled.wait_for_state(&format!("{id}_1_0"), "open").await;
+    }
+    log.push(pled.send("c1_1_0", "CLOSE", "close").await);
+    pled.wait_for_end("c1").await;
     pled.wait_for_rest().await;
     log.push(pled.send("o1", "SHIPPED", "s1").await);
     pled.wait_for_end("o1").await;
@@ -43,7 +49,7 @@ async fn what_happened_holds_and_one_violation_of_each_invariant_is_found() {
     let (records, log) = recorded().await;
     let clean = check(&records, Options::default(), &log);
     assert!(clean.clean, "{:?} {:?}", clean.incomplete, clean.violations);
-    assert_eq!((clean.executions, clean.code()), (4, 0));
+    assert_eq!((clean.executions, clean.code()), (8, 0));
     let looked_at = |report: &Report, invariant| {
         report.lines.iter().find(|line| line.invariant == invariant).unwrap().checked > 0
     };
@@ -219,6 +225,26 @@ fn plants() -> Vec<Plant> {
             it.rewrite_cause("o2", "HELLO", |cause| {
                 cause.sender = Some(("o1".into(), 90, 0));
             });
+        }),
+        plant("a child of nobody", C1, |it| {
+            it.rewrite_cause("c1_1_0", "pled.init", |cause| {
+                cause.sender = Some(("o1".into(), 1, 0));
+            });
+        }),
+        plant("a child of another task", C1, |it| {
+            it.rewrite_cause("c1_1_0", "pled.init", |cause| cause.attempt = Some(2));
+        }),
+        plant("a child that was not started", C1, |it| {
+            it.remove(|_, stored| stored.subject.contains(".c2_1_0"));
+        }),
+        plant("the end of a child that its parent does not hear of", C2, |it| {
+            it.cut_last("c1");
+            it.remove(|kind, stored| {
+                kind == StreamKind::Signals && stored.subject.contains(".c1.")
+            });
+        }),
+        plant("the end of a child that is done, and the parent waits", E4, |it| {
+            it.cut_last("c1");
         }),
         plant("a timer that fired early", T1, |it| {
             let subject = "pled.fired.0.o3.2-0".to_owned();
