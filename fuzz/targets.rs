@@ -251,6 +251,7 @@ fn result(now: &Execution, random: &mut Random) -> TaskResult {
                 message: random.text(),
                 details: random.value(2),
                 retryable: random.below(2) == 0,
+                retry_after_ms: None,
             }),
         },
     }

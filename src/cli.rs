@@ -62,6 +62,9 @@ pub(crate) enum Command {
     All(All),
     /// Find mistakes in templates before they are registered.
     Check(Check),
+    /// Say what the names of actions stand for, and see who does them.
+    #[command(subcommand)]
+    Action(Action),
     /// Register and read templates.
     #[command(subcommand)]
     Template(Template),
@@ -169,6 +172,13 @@ pub(crate) struct Worker {
     /// Let `http` reach private and loopback addresses.
     #[arg(long)]
     pub(crate) allow_private: bool,
+    /// A folder with a file for each secret that bindings name [default: PLED_SECRET_<NAME> of the
+    /// environment].
+    #[arg(long, env = "PLED_SECRETS_DIR")]
+    pub(crate) secrets_dir: Option<PathBuf>,
+    /// Certificates (PEM) of authorities that `http` trusts beside the system's.
+    #[arg(long, value_name = "FILE", env = "PLED_HTTP_CA")]
+    pub(crate) http_ca: Option<PathBuf>,
     /// Also answer `bench.noop`.
     #[arg(long, hide = true)]
     pub(crate) noop: bool,
@@ -209,9 +219,50 @@ pub(crate) struct Check {
     /// Leave the model check out.
     #[arg(long)]
     pub(crate) no_model: bool,
+    /// Also ask the installation which actions of the templates nobody does.
+    #[arg(long)]
+    pub(crate) live: bool,
     /// Tell what a code means.
     #[arg(long, value_name = "CODE", conflicts_with = "files")]
     pub(crate) explain: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// List actions with their bindings, what waits, and whether anybody does them.
+    List,
+    /// Show one whole.
+    Show {
+        /// Its name.
+        action: String,
+    },
+    /// Bind an action: workers of `pled` do it from now on.
+    Bind {
+        /// Its name, `payments.charge`.
+        action: String,
+        /// `{"http":{…}}`, `{"webhook":{…}}` or `{"nats":{…}}`; a file with it; `-`: standard input.
+        binding: String,
+        /// Where the workers have their secrets, to warn of those that are not there.
+        #[arg(long, env = "PLED_SECRETS_DIR")]
+        secrets_dir: Option<PathBuf>,
+    },
+    /// Take a binding away, with its limits.
+    Unbind {
+        /// The action's name.
+        action: String,
+    },
+    /// Bound how much of an action is done at a time.
+    Limit {
+        /// Its name.
+        action: String,
+        /// How many tasks all workers together hold at most.
+        #[arg(long, required_unless_present = "none",
+              value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        concurrency: Option<u32>,
+        /// No bound.
+        #[arg(long, conflicts_with = "concurrency")]
+        none: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -43,7 +43,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Gateway(options) => roles::run(&global, roles::Roles::gateway(options)).await,
         Command::Ledger => roles::run(&global, roles::Roles::ledger()).await,
         Command::All(options) => roles::run(&global, roles::Roles::all(options)).await,
-        Command::Check(options) => Ok(commands::check::run(&global, &options)),
+        Command::Check(options) => commands::check::run(&global, &options).await,
+        Command::Action(command) => commands::action::run(&global, command).await,
         Command::Template(Template::Add { file }) => commands::template::add(&global, &file).await,
         Command::Template(Template::List) => commands::template::list(&global).await,
         Command::Template(Template::Show { template }) => {
@@ -87,6 +88,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::Dev(_)
         | Command::Demo(_)
         | Command::Check(_)
+        | Command::Action(_)
         | Command::Template(_)
         | Command::Draw(_)
         | Command::Start(_)

@@ -9,9 +9,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use pled_api::Gateway;
 use pled_engine::value::Value;
 use pled_ledger::Ledger;
-use pled_streams::Nats;
-use pled_workers::action::builtin::{self, HttpConfig, Reach};
-use pled_workers::action::{self, ActionConfig, Registry, Task};
+use pled_streams::{Nats, actions as bindings};
+use pled_workers::action::builtin::{self, Http, HttpConfig, Reach};
+use pled_workers::action::{self, ActionConfig, Binder, Registry, Secrets, Task};
 use pled_workers::engine::{self, EngineConfig};
 use pled_workers::rules::{self, RulesConfig};
 use pled_workers::{CancellationToken, maintain};
@@ -144,7 +144,7 @@ async fn start(
         tasks.spawn(async move { Ok(rules::run(nats, config, stop).await?) });
     }
     if let Some(options) = roles.worker {
-        let (registry, config) = actions(nats, &options)?;
+        let (registry, config) = actions(nats, &options).await?;
         let (nats, stop) = (nats.clone(), shutdown.clone());
         tasks.spawn(async move {
             action::run(nats, registry, config, stop).await;
@@ -170,21 +170,39 @@ async fn finish(mut tasks: Tasks, shutdown: &CancellationToken) -> anyhow::Resul
     failed.map_or(Ok(()), Err)
 }
 
-fn actions(nats: &Nats, options: &Worker) -> anyhow::Result<(Registry, ActionConfig)> {
+async fn actions(nats: &Nats, options: &Worker) -> anyhow::Result<(Registry, ActionConfig)> {
     let mut http = HttpConfig::default();
     if options.allow_private {
         http.reach = Reach::everywhere();
     }
-    let mut registry = builtin::registry(nats, http).context("the action http")?;
+    if let Some(file) = &options.http_ca {
+        let pem = std::fs::read(file).with_context(|| file.display().to_string())?;
+        http.authorities = builtin::authorities(&pem)
+            .with_context(|| format!("the certificates in {}", file.display()))?;
+    }
+    let secrets = Secrets { folder: options.secrets_dir.clone() };
+    let http = Http::new(http).context("the action http")?;
+    let binder = Binder { nats: nats.clone(), http, secrets };
+    let mut registry = builtin::registry_of(&binder);
     if options.noop {
         registry = registry.handle("bench.noop", |_: Task| async { Ok(Value::Null) });
     }
     let queues = (!options.actions.is_empty()).then(|| options.actions.clone());
-    if let Some(unknown) = queues.iter().flatten().find(|action| registry.find(action).is_none()) {
-        let known: Vec<_> = registry.actions().collect();
-        anyhow::bail!("there is no built-in action {unknown}; there are {}", known.join(", "));
+    for action in queues.iter().flatten() {
+        if registry.find(action).is_none() && bindings::get(nats, action).await?.is_none() {
+            let known: Vec<_> = registry.actions().collect();
+            anyhow::bail!(
+                "{action} is neither bound (pled action bind) nor built in; built in are {}",
+                known.join(", ")
+            );
+        }
     }
-    let config = ActionConfig { queues, concurrency: options.concurrency, ..Default::default() };
+    let config = ActionConfig {
+        queues,
+        binder: Some(binder),
+        concurrency: options.concurrency,
+        ..Default::default()
+    };
     Ok((registry, config))
 }
 

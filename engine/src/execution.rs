@@ -445,6 +445,9 @@ pub struct Incident {
     pub at: Millis,
     /// What went wrong.
     pub failure: Failure,
+    /// The task that failed, for a person who has it tried once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
 }
 
 /// Why an execution failed.

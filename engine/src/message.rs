@@ -123,6 +123,10 @@ pub struct Failure {
     /// Whether another attempt may help.
     #[serde(default = "yes")]
     pub retryable: bool,
+    /// The next attempt is not to be made before so many milliseconds: the pause is the longer of
+    /// this and the one that `retry` gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<Millis>,
 }
 
 fn yes() -> bool {

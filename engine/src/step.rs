@@ -5,6 +5,7 @@ mod child;
 mod command;
 mod compensation;
 mod each;
+mod incident;
 mod judge;
 mod macrostep;
 mod run;

@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pled_authoring::check::{self, Options, Severity, code, json::Document, render};
+use pled_engine::template::Template;
+use pled_streams::subject::worker_consumer;
+use pled_streams::{Class, Nats, actions, tasks};
 use serde_json::json;
 
+use super::action::is_built_in;
+use super::open;
 use crate::cli::{Check, Format, Global};
 use crate::{say, say_error};
 
@@ -17,11 +22,15 @@ const FOUND: u8 = 1;
 /// The command line is wrong, or a file could not be read.
 const USAGE: u8 = 2;
 
-pub(crate) fn run(global: &Global, options: &Check) -> ExitCode {
-    ExitCode::from(match &options.explain {
+pub(crate) async fn run(global: &Global, options: &Check) -> anyhow::Result<ExitCode> {
+    let live = match options.live {
+        true => Some(open(global, "pled check").await?),
+        false => None,
+    };
+    Ok(ExitCode::from(match &options.explain {
         Some(code) => explain(global, code),
-        None => files(global, options),
-    })
+        None => files(global, options, live.as_ref()).await?,
+    }))
 }
 
 fn explain(global: &Global, name: &str) -> u8 {
@@ -46,8 +55,9 @@ fn explain(global: &Global, name: &str) -> u8 {
     CLEAN
 }
 
-fn files(global: &Global, options: &Check) -> u8 {
+async fn files(global: &Global, options: &Check, live: Option<&Nats>) -> anyhow::Result<u8> {
     let mut unreadable = false;
+    let mut unserved = Vec::new();
     let mut files = Vec::new();
     for path in &options.files {
         match expand(path) {
@@ -80,24 +90,68 @@ fn files(global: &Global, options: &Check) -> u8 {
             }
         }
         document.add(&name, &source, &report);
+        if let (Some(nats), Ok(template)) = (live, Template::parse(&source)) {
+            for (action, why) in nobody_does(nats, &template).await? {
+                if global.output == Format::Text {
+                    say(format!("warning: nobody does {action} of {name}: {why}\n"));
+                }
+                unserved.push(json!({ "file": name, "action": action, "message": why }));
+            }
+        }
     }
     match global.output {
+        Format::Json if live.is_some() => {
+            let mut document = serde_json::to_value(&document)?;
+            document["unserved"] = unserved.clone().into();
+            say(document);
+        }
         Format::Json => say(serde_json::to_string(&document).unwrap_or_default()),
         Format::Text if document.files.is_empty() => {}
         Format::Text => say(render::summary(
             document.files.len(),
             document.errors,
-            document.warnings,
+            document.warnings + unserved.len(),
             document.notes,
         )),
     }
-    if unreadable {
+    let warnings = document.warnings + unserved.len();
+    Ok(if unreadable {
         USAGE
-    } else if document.errors > 0 || (options.deny_warnings && document.warnings > 0) {
+    } else if document.errors > 0 || (options.deny_warnings && warnings > 0) {
         FOUND
     } else {
         CLEAN
+    })
+}
+
+/// The actions of a template whose tasks no worker asks for, each with what is known of it.
+async fn nobody_does(nats: &Nats, template: &Template) -> anyhow::Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for queue in template.queues() {
+        let consumer = worker_consumer(Class::Normal, &queue.name);
+        let facts = tasks::queue_facts(nats, &queue.name).await?;
+        if facts.is_some_and(|facts| facts.pulls > 0 || facts.held > 0) {
+            continue;
+        }
+        for action in &queue.actions {
+            let is_bound = actions::get(nats, action).await?.is_some();
+            // Its queue is made when the template is registered; before, nobody can be seen.
+            let is_built_in = is_built_in(action) && *action == queue.name;
+            let why = match facts {
+                None if is_built_in => continue,
+                Some(_) if is_built_in => "it is built in, and no pled worker runs".to_owned(),
+                _ if is_bound && *action == queue.name => {
+                    "it is bound, and no pled worker runs".to_owned()
+                }
+                _ if is_bound => {
+                    format!("it is bound, but its tasks go to the queue {}", queue.name)
+                }
+                _ => format!("it has no binding, and no worker pulls {consumer}"),
+            };
+            found.push((action.to_string(), why));
+        }
     }
+    Ok(found)
 }
 
 /// The file itself; of a folder the templates in it and below, by name.

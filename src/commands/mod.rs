@@ -1,5 +1,6 @@
 //! Commands that a person types: each connects, does one thing and answers.
 
+pub(crate) mod action;
 pub(crate) mod check;
 pub(crate) mod dead;
 pub(crate) mod doctor;

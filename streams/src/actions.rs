@@ -3,12 +3,46 @@
 
 use bytes::Bytes;
 use pled_engine::partition::Published;
+use serde::Deserialize;
 
 use crate::connection::Nats;
-use crate::publish::Publication;
+use crate::publish::{Publication, set_header};
 use crate::read::{ReadError, is_marker, last_from_leader, values};
 use crate::reader::{Read, Reader};
 use crate::subject::{StreamKind, is_queue};
+use crate::tasks::{self, QueueError};
+
+/// How much of an action may be done at a time (member `limits` of a binding).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Limits {
+    /// How many of its tasks all workers together hold at most.
+    pub concurrency: Option<u32>,
+}
+
+/// The limits of an action, as its binding has them; none where there is no binding, or none that
+/// can be read.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn limits(nats: &Nats, action: &str) -> Result<Limits, ReadError> {
+    #[derive(Deserialize)]
+    struct Binding {
+        #[serde(default)]
+        limits: Limits,
+    }
+    let binding = get(nats, action).await?;
+    let read = binding.and_then(|binding| serde_json::from_slice::<Binding>(&binding).ok());
+    Ok(read.map(|binding| binding.limits).unwrap_or_default())
+}
+
+/// Makes the queue of an action, or gives it the limits that its binding has now.
+///
+/// # Errors
+/// If the name is none, or the server refuses.
+pub async fn apply_limits(nats: &Nats, action: &str) -> Result<(), QueueError> {
+    tasks::ensure_queue(nats, action, None).await?;
+    tasks::limit_queue(nats, action).await
+}
 
 /// Binds an action, over any binding that is there.
 pub async fn put(nats: &Nats, action: &str, binding: Bytes) -> Published {
@@ -17,6 +51,18 @@ pub async fn put(nats: &Nats, action: &str, binding: Bytes) -> Published {
     }
     let subject = nats.names().key(StreamKind::Actions, action);
     let publication = Publication { subject, payload: binding, ..Publication::default() };
+    nats.publisher(StreamKind::Actions).publish(publication).await
+}
+
+/// Takes a binding away, if there is one.
+pub async fn remove(nats: &Nats, action: &str) -> Published {
+    if !is_queue(action) {
+        return Published::Refused(format!("{action:?} is no name of an action"));
+    }
+    let mut headers = async_nats::HeaderMap::new();
+    set_header(&mut headers, "KV-Operation", "DEL");
+    let subject = nats.names().key(StreamKind::Actions, action);
+    let publication = Publication { subject, headers, ..Publication::default() };
     nats.publisher(StreamKind::Actions).publish(publication).await
 }
 

@@ -154,8 +154,15 @@ fn event(stored: &Stored, type_of_subject: &str) -> Result<Event, Refusal> {
 /// Whether the public door refuses this type.
 #[must_use]
 pub fn is_reserved(event_type: &str) -> bool {
-    const ALLOWED: [&str; 6] =
-        ["pled.init", "pled.cancel", "pled.pause", "pled.resume", "pled.terminate", "pled.migrate"];
+    const ALLOWED: [&str; 7] = [
+        "pled.init",
+        "pled.cancel",
+        "pled.pause",
+        "pled.resume",
+        "pled.terminate",
+        "pled.migrate",
+        "pled.incident",
+    ];
     let first = event_type.split('.').next().unwrap_or_default();
     matches!(first, "pled" | "done" | "error" | "after") && !ALLOWED.contains(&event_type)
 }
@@ -409,14 +416,15 @@ pub fn outcome_to_json(outcome: &TaskOutcome) -> Vec<u8> {
             members.push(("data", data.clone()));
         }
         TaskOutcome::Failed(failure) => {
-            let error: Object = [
+            let mut error = Object::from_iter([
                 ("code", Value::from(failure.code.clone())),
                 ("message", Value::from(failure.message.as_str())),
                 ("details", failure.details.clone()),
                 ("retryable", Value::Bool(failure.retryable)),
-            ]
-            .into_iter()
-            .collect();
+            ]);
+            if let Some(ms) = failure.retry_after_ms {
+                error.insert("retry_after_ms", Value::Int(ms));
+            }
             members.push(("ok", Value::Bool(false)));
             members.push(("error", error.into()));
         }
@@ -438,6 +446,7 @@ fn outcome_of(value: Result<Value, String>) -> TaskOutcome {
             message: reason,
             details: Value::Null,
             retryable: false,
+            retry_after_ms: None,
         })
     };
     let value = match value {
@@ -466,11 +475,20 @@ fn failure(error: Option<&Value>) -> Result<Failure, String> {
         None => true,
         Some(flag) => flag.as_bool().ok_or("`retryable` is a boolean")?,
     };
+    let retry_after_ms = match error.get("retry_after_ms") {
+        None | Some(Value::Null) => None,
+        Some(ms) => Some(
+            ms.as_int()
+                .filter(|ms| *ms >= 0)
+                .ok_or("`retry_after_ms` is a whole number of milliseconds")?,
+        ),
+    };
     Ok(Failure {
         code: code.into(),
         message: error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned(),
         details: error.get("details").cloned().unwrap_or_default(),
         retryable,
+        retry_after_ms,
     })
 }
 

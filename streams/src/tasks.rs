@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::actions;
 use crate::connection::{Connection, Nats};
 use crate::publish::Publication;
 use crate::read::{ReadError, last_from_leader};
@@ -212,6 +213,20 @@ pub(crate) async fn ensure_queue(
     Ok(())
 }
 
+/// Gives the consumers of a queue the limits that the binding of the action of its name has.
+pub(crate) async fn limit_queue(nats: &Nats, queue: &str) -> Result<(), QueueError> {
+    for class in CLASSES {
+        let wait = ack_wait(nats, queue, class).await;
+        let consumer = worker_consumer(class, queue);
+        let wait =
+            wait.map_err(|error| QueueError::Refused { consumer, reason: error.to_string() })?;
+        make_consumer(nats, class, queue, wait.unwrap_or(ACK_WAIT)).await?;
+    }
+    Ok(())
+}
+
+/// Makes a consumer, or alters the one that is there. The server counts what workers hold of it, so
+/// the bound holds over all workers, in any language.
 async fn make_consumer(
     nats: &Nats,
     class: Class,
@@ -219,13 +234,17 @@ async fn make_consumer(
     ack_wait: Duration,
 ) -> Result<(), QueueError> {
     let consumer = worker_consumer(class, queue);
+    let limits = actions::limits(nats, queue).await.map_err(|error| QueueError::Refused {
+        consumer: consumer.clone(),
+        reason: error.to_string(),
+    })?;
     let config = Config {
         durable_name: Some(consumer.clone()),
         description: Some(format!("tasks of the queue {queue}, class {}", class.as_str())),
         filter_subject: nats.names().tasks(class, queue),
         ack_policy: AckPolicy::Explicit,
         ack_wait,
-        max_ack_pending: MAX_ACK_PENDING,
+        max_ack_pending: limits.concurrency.map_or(MAX_ACK_PENDING, i64::from),
         max_deliver: -1,
         max_waiting: 2_048,
         ..Config::default()

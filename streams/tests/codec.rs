@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests, also in their helpers, a failure is to panic")]
 
 use pled_engine::id::{ExecutionId, Token};
+use pled_engine::json::INTEGER_MAX;
 use pled_engine::message::{
     Body, ChildCancel, ChildStart, Event, Failure, Message, Source, TaskOutcome, TaskResult,
 };
@@ -209,9 +210,15 @@ fn an_outcome_is_sent_to_a_client_also_of_what_is_no_message_but_never_to_oursel
 
 #[test]
 fn the_public_door_takes_control_events_and_refuses_the_engines_own() {
-    for allowed in
-        ["pled.init", "pled.cancel", "pled.pause", "pled.resume", "pled.terminate", "pled.migrate"]
-    {
+    for allowed in [
+        "pled.init",
+        "pled.cancel",
+        "pled.pause",
+        "pled.resume",
+        "pled.terminate",
+        "pled.migrate",
+        "pled.incident",
+    ] {
         assert!(!is_reserved(allowed));
     }
     for reserved in
@@ -343,11 +350,18 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 fn outcomes() -> impl Strategy<Value = TaskOutcome> {
-    let failure = (".{1,20}", any::<String>(), values(), any::<bool>());
+    let pause = prop::option::of(0..=INTEGER_MAX);
+    let failure = (".{1,20}", any::<String>(), values(), any::<bool>(), pause);
     prop_oneof![
         values().prop_map(TaskOutcome::Ok),
-        failure.prop_map(|(code, message, details, retryable)| {
-            TaskOutcome::Failed(Failure { code: code.into(), message, details, retryable })
+        failure.prop_map(|(code, message, details, retryable, retry_after_ms)| {
+            TaskOutcome::Failed(Failure {
+                code: code.into(),
+                message,
+                details,
+                retryable,
+                retry_after_ms,
+            })
         }),
     ]
 }

@@ -79,5 +79,6 @@ pub fn failed(code: &str, message: &str) -> TaskOutcome {
         message: message.to_owned(),
         details: Value::Null,
         retryable: true,
+        retry_after_ms: None,
     })
 }

@@ -643,7 +643,13 @@ fn part_ms(text: &str) -> Option<Millis> {
 }
 
 fn failure(code: &str) -> Failure {
-    Failure { code: code.into(), message: String::new(), details: Value::Null, retryable: true }
+    Failure {
+        code: code.into(),
+        message: String::new(),
+        details: Value::Null,
+        retryable: true,
+        retry_after_ms: None,
+    }
 }
 
 fn meant<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {

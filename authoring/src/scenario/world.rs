@@ -402,6 +402,7 @@ pub fn final_failure(data: &Value) -> TaskOutcome {
         message: text("message").to_owned(),
         details: data.get("details").cloned().unwrap_or_default(),
         retryable: false,
+        retry_after_ms: None,
     })
 }
 

@@ -561,6 +561,7 @@ fn shrink_result(message: &mut Message) -> bool {
         message: format!("{what} too large for a journal entry"),
         details: Value::Null,
         retryable: false,
+        retry_after_ms: None,
     });
     true
 }

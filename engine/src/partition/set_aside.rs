@@ -244,6 +244,7 @@ fn refusal(start: &ChildStart, aside: &Aside) -> Publish {
         message: aside.detail.clone(),
         details: Value::Null,
         retryable,
+        retry_after_ms: None,
     };
     let outcome = TaskOutcome::Failed(failure);
     Publish::ChildDone {

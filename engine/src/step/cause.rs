@@ -158,6 +158,7 @@ impl Cause {
                         .to_owned(),
                     details: error.get("details").cloned().unwrap_or_default(),
                     retryable: error.get("retryable").and_then(Value::as_bool).unwrap_or(true),
+                    retry_after_ms: error.get("retry_after_ms").and_then(Value::as_int),
                 }))
             }
             None => Err(self.invalid()),
@@ -207,13 +208,16 @@ fn data_of(outcome: &TaskOutcome) -> Value {
 }
 
 fn failed(failure: &Failure) -> Value {
-    let error = object([
+    let mut error = Object::from_iter([
         ("code", failure.code.clone().into()),
         ("details", failure.details.clone()),
         ("message", failure.message.as_str().into()),
         ("retryable", failure.retryable.into()),
     ]);
-    object([("error", error), ("ok", false.into())])
+    if let Some(ms) = failure.retry_after_ms {
+        error.insert("retry_after_ms", Value::Int(ms));
+    }
+    object([("error", error.into()), ("ok", false.into())])
 }
 
 /// An object of these members.

@@ -180,6 +180,7 @@ impl Run<'_> {
                 message: message.clone(),
                 details: Value::Null,
                 retryable: true,
+                retry_after_ms: None,
             }),
         });
         (Outcome::Rejected, Some(message))
@@ -211,12 +212,14 @@ impl Run<'_> {
                 message: error.message.clone(),
                 details,
                 retryable: true,
+                retry_after_ms: None,
             },
             None => Failure {
                 code: self.status.as_str().into(),
                 message: format!("{id} was {}", self.status.as_str()),
                 details,
                 retryable: false,
+                retry_after_ms: None,
             },
         }
     }

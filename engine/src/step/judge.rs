@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::incident::Decision;
 use super::run::Run;
 use super::{Verdict, exact};
 use crate::execution::TakenId;
@@ -27,6 +28,8 @@ pub(super) enum Taking<'m> {
     Cancel { view: EventView },
     /// The execution is to end at once.
     Terminate,
+    /// A person decides what becomes of an incident.
+    Incident { decision: Decision<'m> },
     /// It changes nothing.
     Nothing,
     /// It cannot be taken, for this reason; the answer stands in the entry.
@@ -198,6 +201,10 @@ impl Run<'_> {
             _ if self.is_closed() && name != "pled.terminate" => return Err(Verdict::Closed),
             "pled.cancel" => Taking::Cancel { view: view() },
             "pled.terminate" => Taking::Terminate,
+            "pled.incident" => match self.judge_incident(&event.data) {
+                Ok(decision) => Taking::Incident { decision },
+                Err(reason) => Taking::Rejected { reason },
+            },
             "pled.pause" | "pled.resume" | "pled.migrate" => {
                 Taking::Rejected { reason: format!("{name} is not supported yet") }
             }

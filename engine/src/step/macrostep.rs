@@ -125,7 +125,8 @@ impl<'t> Run<'t> {
             self.fail(&view.event_type, failure.message.clone());
             return;
         }
-        let incident = Incident { event: view.event_type.clone(), at: self.at, failure };
+        let incident =
+            Incident { event: view.event_type.clone(), at: self.at, failure, task: None };
         match place {
             Some(place) => {
                 self.state.incidents.insert(place, incident);
@@ -212,5 +213,6 @@ fn failure_of(view: &EventView) -> Failure {
             None => view.data.get("where").cloned().unwrap_or_default(),
         },
         retryable: false,
+        retry_after_ms: None,
     }
 }

@@ -110,6 +110,7 @@ impl<'t> Run<'t> {
             Taking::Event { view } => self.macrostep(&view, None),
             Taking::Cancel { view } => self.cancel(&view),
             Taking::Terminate => self.terminate(),
+            Taking::Incident { decision } => self.decide_incident(decision),
             Taking::Nothing => (Outcome::Ignored, None),
             Taking::Rejected { reason } => (Outcome::Rejected, Some(reason)),
             Taking::Started { timer } => self.picked_up(timer),

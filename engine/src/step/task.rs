@@ -13,6 +13,9 @@ use crate::message::{Failure, Millis};
 use crate::template::{StateIndex, TaskOptions};
 use crate::value::{Object, Value};
 
+/// The longest pause that a worker can ask for: a day.
+const RETRY_AFTER_MAX_MS: Millis = 86_400_000;
+
 /// For whom a task is.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose<'a> {
@@ -74,7 +77,7 @@ impl Run<'_> {
     }
 
     /// Hands out the attempt that `task` names; the first has no token yet and gets it here.
-    fn hand_out(&mut self, token: Option<Token>, task: &mut Task) -> Token {
+    pub(super) fn hand_out(&mut self, token: Option<Token>, task: &mut Task) -> Token {
         let place = self.next_token();
         let token = token.unwrap_or(place);
         if let Some(child) = &mut task.child {
@@ -146,6 +149,8 @@ impl Run<'_> {
         match &task.retry {
             Some(retry) if may_help && attempt < attempts_max => {
                 let pause = pause_ms(retry, attempt, &effect_id(self.id(), token));
+                let asked = failure.retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MAX_MS);
+                let pause = pause.max(asked);
                 self.wait_for_retry(token, pause);
                 (Outcome::Applied, None)
             }
@@ -160,6 +165,7 @@ impl Run<'_> {
                     message: failure.message.clone(),
                     details: object([("last", last)]),
                     retryable: false,
+                    retry_after_ms: None,
                 };
                 self.task_failed(token, &exhausted, attempt)
             }
@@ -188,19 +194,23 @@ impl Run<'_> {
             ("details", failure.details.clone()),
             ("message", failure.message.as_str().into()),
         ]);
-        let event = match (&task.invocation, task.index, task.compensates) {
+        let event = match (&task.invocation, task.index, &task.compensates) {
             (Some(id), Some(index), _) => {
                 return self.element_failed(id, index, error.into(), token);
             }
             (Some(id), None, _) => format!("error.invoke.{id}"),
             (None, _, Some(undone)) => {
-                error.insert("invocation", undone.into());
+                error.insert("invocation", undone.clone().into());
                 return self.compensation_failed(error.into(), token);
             }
             (None, _, None) => format!("error.action.{}", task.action),
         };
         let view = self.view(event.into(), error.into());
-        self.tell(&view, Some(token))
+        let taken = self.tell(&view, Some(token));
+        if let Some(incident) = self.state.incidents.get_mut(&token) {
+            incident.task = Some(task);
+        }
+        taken
     }
 
     /// Takes the task out of the state, and back what still runs for it.
@@ -373,6 +383,7 @@ fn timed_out(message: &str) -> Failure {
         message: message.to_owned(),
         details: Value::Null,
         retryable: true,
+        retry_after_ms: None,
     }
 }
 

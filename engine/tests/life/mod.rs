@@ -49,6 +49,7 @@ pub(crate) fn failure(code: &str) -> TaskOutcome {
         message: format!("it was {code}"),
         details: Value::Null,
         retryable: true,
+        retry_after_ms: None,
     })
 }
 

@@ -1257,6 +1257,7 @@ impl World {
                 message: String::new(),
                 details: Value::Null,
                 retryable: true,
+                retry_after_ms: None,
             }),
             3 => TaskOutcome::Ok(Value::from("z".repeat(10_000).as_str())),
             _ => TaskOutcome::Ok(Value::Int(1)),

@@ -6,6 +6,7 @@
 mod bounds;
 mod compensation;
 mod each;
+mod incidents;
 #[path = "../life/mod.rs"]
 #[expect(dead_code, reason = "the tests of the step use the rest")]
 mod life;

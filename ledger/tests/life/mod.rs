@@ -104,7 +104,13 @@ impl Life {
 
     pub(crate) fn fails(&mut self, code: &str, retryable: bool) {
         let message = format!("it was {code}");
-        let failure = Failure { code: code.into(), message, details: Value::Null, retryable };
+        let failure = Failure {
+            code: code.into(),
+            message,
+            details: Value::Null,
+            retryable,
+            retry_after_ms: None,
+        };
         self.ends(TaskOutcome::Failed(failure));
     }
 

@@ -53,6 +53,7 @@ async fn signals_arrive_as_results_and_sends() {
         message: "no \u{1f4b3}".into(),
         details: Value::from("x"),
         retryable: false,
+        retry_after_ms: None,
     });
     let subject = "pled.signals.order-42.result.7-0-2";
     publish_result(&nats, subject, &TaskOutcome::Started).await;

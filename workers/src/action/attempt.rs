@@ -1,6 +1,7 @@
 //! One attempt of one task, from its delivery to its acknowledgement.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
@@ -12,7 +13,7 @@ use pled_streams::signals;
 use pled_streams::tasks::{Delivery, TaskRequest};
 use tokio::task::AbortHandle;
 
-use super::handler::{Task, TaskError};
+use super::handler::{Handler, Task, TaskError};
 use super::worker::Shared;
 
 /// From this delivery on a task counts as one that kills its workers.
@@ -52,18 +53,19 @@ pub(super) async fn perform(
     shared: &Shared,
     delivery: &Delivery,
     request: &TaskRequest,
+    handler: Option<Arc<dyn Handler>>,
     ack_wait: Duration,
 ) {
+    let known = handler.is_some();
     let begun = Instant::now();
     let outcome = {
-        let work = std::pin::pin!(work(shared, delivery, request));
+        let work = std::pin::pin!(work(shared, delivery, request, handler));
         let alive = std::pin::pin!(keep_alive(delivery, &request.timeout, ack_wait));
         match select(work, alive).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right((never, _)) => match never {},
         }
     };
-    let known = shared.registry.find(&request.action).is_some();
     let action = if known { request.action.to_string() } else { "other".to_owned() };
     metrics::histogram!("pled_action_duration_seconds", "action" => action.clone())
         .record(begun.elapsed());
@@ -92,7 +94,12 @@ fn duration(millis: i64) -> Option<Duration> {
     u64::try_from(millis).ok().map(Duration::from_millis)
 }
 
-async fn work(shared: &Shared, delivery: &Delivery, request: &TaskRequest) -> Outcome {
+async fn work(
+    shared: &Shared,
+    delivery: &Delivery,
+    request: &TaskRequest,
+    handler: Option<Arc<dyn Handler>>,
+) -> Outcome {
     if delivery.deliveries > 1 && is_done(shared, request).await {
         acknowledge(delivery, request).await;
         return Outcome::Repeat;
@@ -105,7 +112,7 @@ async fn work(shared: &Shared, delivery: &Delivery, request: &TaskRequest) -> Ou
         if request.timeout.schedule_to_start_ms.is_some() {
             publish(shared, request, TaskOutcome::Started).await;
         }
-        let Some(result) = run(shared, delivery, request).await else {
+        let Some(result) = run(shared, delivery, request, handler).await else {
             delivery.nak().await;
             return Outcome::GivenBack;
         };
@@ -146,8 +153,13 @@ async fn is_done(shared: &Shared, request: &TaskRequest) -> bool {
 }
 
 /// Lets the handler do the work; `None` if the worker has to stop before it is done.
-async fn run(shared: &Shared, delivery: &Delivery, request: &TaskRequest) -> Option<TaskOutcome> {
-    let Some(handler) = shared.registry.find(&request.action).cloned() else {
+async fn run(
+    shared: &Shared,
+    delivery: &Delivery,
+    request: &TaskRequest,
+    handler: Option<Arc<dyn Handler>>,
+) -> Option<TaskOutcome> {
+    let Some(handler) = handler else {
         let message = format!("this worker has no handler for {}", request.action);
         return Some(failed(TaskError::retryable("unknown_action", message)));
     };

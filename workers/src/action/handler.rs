@@ -64,12 +64,20 @@ pub struct TaskError {
     pub details: Value,
     /// Whether another attempt may help.
     pub retryable: bool,
+    /// The next attempt is not to be made before so many milliseconds.
+    pub retry_after_ms: Option<i64>,
 }
 
 impl TaskError {
     /// A failure that another attempt may mend.
     pub fn retryable(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), details: Value::Null, retryable: true }
+        Self {
+            code: code.into(),
+            message: message.into(),
+            details: Value::Null,
+            retryable: true,
+            retry_after_ms: None,
+        }
     }
 
     /// A failure that another attempt cannot mend.
@@ -112,6 +120,7 @@ impl From<TaskError> for Failure {
             message: error.message,
             details: error.details,
             retryable: error.retryable,
+            retry_after_ms: error.retry_after_ms,
         }
     }
 }

@@ -21,11 +21,16 @@
 //! ```
 
 mod attempt;
+pub mod binding;
+mod bound;
 pub mod builtin;
 mod handler;
 mod registry;
+mod secret;
 mod worker;
 
+pub use bound::Binder;
 pub use handler::{Handler, Task, TaskError};
 pub use registry::Registry;
+pub use secret::{SecretName, SecretText, Secrets};
 pub use worker::{ActionConfig, run};

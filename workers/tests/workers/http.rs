@@ -119,7 +119,7 @@ async fn the_status_decides_whether_another_attempt_may_help() {
         assert_eq!((failed.code.as_str(), failed.retryable), (code, retryable), "{status}");
         assert_eq!(failed.details.get("body").and_then(Value::as_str), Some("why"));
         if status.starts_with("503") {
-            assert_eq!(failed.details.get("retry_after_ms"), Some(&Value::Int(3_000)));
+            assert_eq!(failed.retry_after_ms, Some(3_000));
         }
     }
 }
@@ -199,4 +199,95 @@ async fn an_input_that_is_no_call_says_what_is_wrong() {
         assert_eq!((failed.code.as_str(), failed.retryable), ("bad_input", false));
         assert!(failed.message.contains(told), "{told:?} is missing in {:?}", failed.message);
     }
+}
+
+const HOSTILE: &str = include_str!("../data/hostile-hosts.txt");
+
+/// Every host of the corpus, each with the port of a listener that must hear nothing.
+#[tokio::test]
+async fn no_spelling_of_an_address_inside_is_called() {
+    let service = serve(&response("200 OK", "", "secret")).await;
+    let port = service.url.rsplit(':').next().unwrap().to_owned();
+    let inside = tokio::net::TcpListener::bind(format!("[::1]:{port}")).await;
+    let http = Http::new(HttpConfig::default()).unwrap();
+    let hosts: Vec<_> = HOSTILE.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(hosts.len() >= 200, "{}", hosts.len());
+
+    for host in hosts {
+        let input = format!(r#"{{"url":"http://{host}:{port}/","timeout_ms":2000}}"#);
+        let failed = call(&http, input).await.unwrap_err();
+        // What no resolver knows, and what is no URL, is not called either.
+        let unknown = host.contains("localhost") && failed.code == "connect";
+        let no_url = failed.code == "bad_input";
+        assert!(failed.code == "address_refused" || unknown || no_url, "{host}: {failed}");
+        assert!(no_url || unknown || !failed.retryable, "{host}: {failed}");
+    }
+
+    assert_eq!(service.asked(), Vec::<String>::new());
+    if let Ok(inside) = inside {
+        let heard =
+            tokio::time::timeout(std::time::Duration::from_millis(1), inside.accept()).await;
+        assert!(heard.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_any_of_them_is_not_followed() {
+    let secret = serve(&response("200 OK", "", "secret")).await;
+    let port = secret.url.rsplit(':').next().unwrap().to_owned();
+    // Only the first listener's network is allowed, and all hosts of the corpus lie outside of it
+    // but for its own address.
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let near = format!("http://{}", listener.local_addr().unwrap());
+    let hosts: Vec<_> = HOSTILE
+        .lines()
+        .filter(|line| line.is_ascii() && !line.starts_with('#') && !is_near(line))
+        .collect();
+    let answers: Vec<_> = hosts
+        .iter()
+        .map(|host| response("302 Found", &format!("location: http://{host}:{port}/\r\n"), ""))
+        .collect();
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 4096]).await;
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    });
+    let reach = Reach { networks: vec!["127.0.0.2".parse().unwrap()] };
+    let http = Http::new(HttpConfig { reach, redirects_max: 3, ..HttpConfig::default() }).unwrap();
+
+    for host in hosts {
+        let failed = call(&http, format!(r#"{{"url":"{near}"}}"#)).await.unwrap_err();
+        // A location that is no URL is no redirect.
+        let refused = ["address_refused", "connect", "http", "http_302"];
+        assert!(refused.contains(&failed.code.as_str()), "{host}: {failed}");
+    }
+
+    assert_eq!(secret.asked(), Vec::<String>::new());
+}
+
+/// Whether it is a spelling of 127.0.0.2.
+fn is_near(host: &str) -> bool {
+    let url: reqwest::Url = match format!("http://{host}/").parse() {
+        Ok(url) => url,
+        Err(_) => return false,
+    };
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.parse().is_ok_and(|address: std::net::IpAddr| {
+        address.to_canonical() == std::net::IpAddr::from([127, 0, 0, 2])
+    })
+}
+
+#[tokio::test]
+async fn the_input_says_after_which_failures_another_attempt_may_help() {
+    let conflict = serve(&response("409 Conflict", "retry-after: 7\r\n", "")).await;
+    let away = serve(&response("503 Service Unavailable", "", "")).await;
+
+    let input = |url: &str| format!(r#"{{"url":"{url}","retry_on":[409]}}"#);
+    let conflict = call(&unguarded(), input(&conflict.url)).await.unwrap_err();
+    let away = call(&unguarded(), input(&away.url)).await.unwrap_err();
+
+    assert_eq!((conflict.retryable, conflict.retry_after_ms), (true, Some(7_000)));
+    assert!(!away.retryable);
 }

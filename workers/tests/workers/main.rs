@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests, also in their helpers, a failure is to panic")]
 
 mod actions;
+mod bindings;
 mod engine;
 mod http;
 mod maintain;

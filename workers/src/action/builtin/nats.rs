@@ -47,14 +47,7 @@ impl Handler for NatsRequest {
         Box::pin(async move {
             let input: Input = task.parse()?;
             let timeout = Duration::from_millis(input.timeout_ms.unwrap_or(TIMEOUT_MS));
-            let payload = input.data.to_canonical().into();
-            let asked = request(&nats, &input.subject, payload, &task.key, timeout);
-            let answer = asked.await.map_err(|error| failed(&error))?;
-            Ok(match Value::parse(&answer) {
-                Ok(json) => json,
-                Err(_) if answer.is_empty() => Value::Null,
-                Err(_) => String::from_utf8_lossy(&answer).into_owned().into(),
-            })
+            nats_request(&nats, &input.subject, &input.data, &task.key, timeout).await
         })
     }
 }
@@ -64,12 +57,37 @@ impl Handler for NatsPublish {
         let nats = self.nats.clone();
         Box::pin(async move {
             let input: Input = task.parse()?;
-            let payload = input.data.to_canonical().into();
-            let published = publish(&nats, &input.subject, payload, &task.key);
-            published.await.map_err(|error| failed(&error))?;
-            Ok(Value::Null)
+            nats_publish(&nats, &input.subject, &input.data, &task.key).await
         })
     }
+}
+
+/// Asks a service; its answer is JSON where it is JSON, else text.
+pub(crate) async fn nats_request(
+    nats: &Nats,
+    subject: &str,
+    data: &Value,
+    key: &str,
+    timeout: Duration,
+) -> Result<Value, TaskError> {
+    let asked = request(nats, subject, data.to_canonical().into(), key, timeout);
+    let answer = asked.await.map_err(|error| failed(&error))?;
+    Ok(match Value::parse(&answer) {
+        Ok(json) => json,
+        Err(_) if answer.is_empty() => Value::Null,
+        Err(_) => String::from_utf8_lossy(&answer).into_owned().into(),
+    })
+}
+
+/// Publishes to whoever listens.
+pub(crate) async fn nats_publish(
+    nats: &Nats,
+    subject: &str,
+    data: &Value,
+    key: &str,
+) -> Result<Value, TaskError> {
+    let published = publish(nats, subject, data.to_canonical().into(), key).await;
+    published.map(|()| Value::Null).map_err(|error| failed(&error))
 }
 
 fn failed(error: &RequestError) -> TaskError {
