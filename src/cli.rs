@@ -53,7 +53,7 @@ pub(crate) enum Command {
     /// Run a rule worker: raw events of the ingest door become messages.
     Rules,
     /// Run an action worker with the built-in actions.
-    Worker(Worker),
+    Worker(WorkerCommand),
     /// Run the HTTP gateway.
     Gateway(Gateway),
     /// Project the journal to Postgres.
@@ -99,6 +99,9 @@ pub(crate) enum Command {
     /// Look at what was set aside, send it again, or drop it.
     #[command(subcommand)]
     Dead(Dead),
+    /// Look at what needs a person, and decide what becomes of it.
+    #[command(subcommand, name = "incident")]
+    Incident(Incidents),
     /// Go on after a loss: say what is to be done, and do it with --yes.
     Recover(Recover),
     /// Measure, with servers and processes of its own.
@@ -159,6 +162,45 @@ pub(crate) struct Engine {
     /// Memory for states of executions, in MiB.
     #[arg(long, default_value_t = 256)]
     pub(crate) cache_mib: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct WorkerCommand {
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkerSays>,
+    #[command(flatten)]
+    pub(crate) worker: Worker,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerSays {
+    /// Play the engine to a worker in any language, and say what it does wrong.
+    ///
+    /// Exit code 1: something is wrong. Inputs are JSON.
+    Conformance(Conformance),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Conformance {
+    /// The action whose tasks the worker pulls.
+    #[arg(long)]
+    pub(crate) action: String,
+    /// An input with which it succeeds.
+    #[arg(long, default_value = "null")]
+    pub(crate) input: String,
+    /// An input with which it fails.
+    #[arg(long)]
+    pub(crate) fail_input: Option<String>,
+    /// An input with which it takes longer than three seconds.
+    #[arg(long)]
+    pub(crate) slow_input: Option<String>,
+    /// An input with which its result is larger than a message may be.
+    #[arg(long)]
+    pub(crate) huge_input: Option<String>,
+    /// How long anything may take, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) patience: u64,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -541,6 +583,59 @@ pub(crate) struct DeadFilter {
     /// Only those for this execution.
     #[arg(long)]
     pub(crate) execution: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Incidents {
+    /// List the open incidents in groups that have one template, place and error code.
+    List {
+        #[command(flatten)]
+        which: IncidentFilter,
+        /// Each by itself, as with --group.
+        #[arg(long)]
+        each: bool,
+    },
+    /// Show one whole.
+    Show {
+        /// `<execution>/<incident>`, as the list says it.
+        incident: String,
+    },
+    /// Have the failed task tried once more, under the same key.
+    Retry(IncidentIds),
+    /// Let the invocation count as done.
+    Resolve {
+        #[command(flatten)]
+        ids: IncidentIds,
+        /// The result that it is to have, JSON.
+        #[arg(long, default_value = "null")]
+        data: String,
+    },
+    /// Forget it: the execution stays where it is.
+    Ignore(IncidentIds),
+    /// Let the execution fail by it.
+    Fail(IncidentIds),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IncidentFilter {
+    /// Only those of this group.
+    #[arg(long)]
+    pub(crate) group: Option<String>,
+    /// Only those of this template.
+    #[arg(long)]
+    pub(crate) template: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IncidentIds {
+    /// `<execution>/<incident>`, as the list says them.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) incidents: Vec<String>,
+    /// All that fit.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) which: IncidentFilter,
 }
 
 #[derive(Debug, Args)]

@@ -31,7 +31,14 @@ pub(crate) async fn run(global: &Global, options: &Dev) -> anyhow::Result<ExitCo
     say(welcome(&url, options.listen, ledger));
     let roles = roles::Roles::all(All {
         engine: Engine { id: None, lease_ttl_ms: 2_000, cache_mib: 256 },
-        worker: Worker { actions: Vec::new(), concurrency: 64, allow_private: true, noop: false },
+        worker: Worker {
+            actions: Vec::new(),
+            concurrency: 64,
+            allow_private: true,
+            secrets_dir: None,
+            http_ca: None,
+            noop: false,
+        },
         gateway: Gateway { listen: options.listen },
     });
     roles::run(global, roles).await

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, Template};
+use cli::{Cli, Command, Template, WorkerCommand, WorkerSays};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -39,7 +39,13 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(options) => Box::pin(demo::run(&global, &options)).await,
         Command::Engine(options) => roles::run(&global, roles::Roles::engine(options)).await,
         Command::Rules => roles::run(&global, roles::Roles::rules()).await,
-        Command::Worker(options) => roles::run(&global, roles::Roles::worker(options)).await,
+        Command::Worker(WorkerCommand { command: None, worker }) => {
+            roles::run(&global, roles::Roles::worker(worker)).await
+        }
+        Command::Worker(WorkerCommand { command: Some(said), worker: _ }) => {
+            let WorkerSays::Conformance(options) = said;
+            Box::pin(commands::conformance::run(&global, &options)).await
+        }
         Command::Gateway(options) => roles::run(&global, roles::Roles::gateway(options)).await,
         Command::Ledger => roles::run(&global, roles::Roles::ledger()).await,
         Command::All(options) => roles::run(&global, roles::Roles::all(options)).await,
@@ -71,6 +77,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Export(options) => commands::verify::export(&global, &options).await,
         Command::Doctor => commands::doctor::run(&global).await,
         Command::Dead(command) => commands::dead::run(&global, command).await,
+        Command::Incident(command) => Box::pin(commands::incident::run(&global, command)).await,
         Command::Recover(options) => commands::recover::run(&global, &options).await,
     }
 }
@@ -80,13 +87,14 @@ fn quiet_or_loud(command: &Command) -> &'static str {
     match command {
         Command::Engine(_)
         | Command::Rules
-        | Command::Worker(_)
+        | Command::Worker(WorkerCommand { command: None, .. })
         | Command::Gateway(_)
         | Command::Ledger
         | Command::All(_) => "info,async_nats=warn,sqlx=warn",
         Command::Init(_)
         | Command::Dev(_)
         | Command::Demo(_)
+        | Command::Worker(WorkerCommand { command: Some(_), .. })
         | Command::Check(_)
         | Command::Action(_)
         | Command::Template(_)
@@ -104,6 +112,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::Export(_)
         | Command::Doctor
         | Command::Dead(_)
+        | Command::Incident(_)
         | Command::Recover(_)
         | Command::Bench(_) => "warn,async_nats=error,sqlx=error",
     }

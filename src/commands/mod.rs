@@ -2,11 +2,13 @@
 
 pub(crate) mod action;
 pub(crate) mod check;
+pub(crate) mod conformance;
 pub(crate) mod dead;
 pub(crate) mod doctor;
 pub(crate) mod draw;
 pub(crate) mod execution;
 pub(crate) mod import;
+pub(crate) mod incident;
 pub(crate) mod init;
 pub(crate) mod recover;
 pub(crate) mod replay;

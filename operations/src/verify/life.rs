@@ -272,8 +272,11 @@ impl Life {
             found = Some(Outstanding::of(&entry.execution, state));
             // One that was called off may end all the same.
             let crowded = self.attempts.len() > ATTEMPTS;
-            self.attempts
-                .retain(|task, (_, ended)| state.tasks.contains_key(task) || !(crowded || *ended));
+            self.attempts.retain(|task, (_, ended)| {
+                // A person may have a failed one tried once more.
+                let is_open = state.tasks.contains_key(task) || state.incidents.contains_key(task);
+                is_open || !(crowded || *ended)
+            });
         }
         self.knows_state = found.is_some();
         if let Some(Outstanding { tasks, timers, children }) = found {

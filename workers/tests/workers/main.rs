@@ -3,6 +3,7 @@
 
 mod actions;
 mod bindings;
+mod conformance;
 mod engine;
 mod http;
 mod maintain;
