@@ -39,7 +39,7 @@ pub struct Message {
     pub generation: u64,
     /// Its sequence in the stream; 0 for [`Source::Own`].
     pub stream_seq: u64,
-    /// Its stream timestamp; for a timer its due time.
+    /// Its stream timestamp; for a timer its due time, or the stream timestamp where that is earlier.
     pub time: Millis,
     /// Where the outcome is wanted (`Pled-Reply`).
     pub reply: Option<Arc<str>>,

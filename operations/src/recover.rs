@@ -492,7 +492,7 @@ fn is_of_a_lost_life(checker: &Checker, held: &Retained) -> bool {
             });
             task.entry > of_own || is_newer
         }
-        Kind::Fired { timer } => timer.entry > of_own,
+        Kind::Fired { timer } | Kind::FiredEarly { timer } => timer.entry > of_own,
         Kind::Send { sender, token }
         | Kind::ChildStart { parent: sender, token }
         | Kind::ChildCancel { parent: sender, token } => token.entry > newest(sender),

@@ -119,10 +119,14 @@ pub fn decode(
         }
         Source::Timers | Source::Own => {
             let (timer, due) = fired(stored, rest).map_err(refuse)?;
-            Ok(message(due, Body::Fired { timer }))
+            let is_early = stored.time.saturating_add(EARLY_MAX) < due;
+            Ok(message(if is_early { stored.time } else { due }, Body::Fired { timer }))
         }
     }
 }
+
+/// By how much a firing may be before its due time, in milliseconds: clocks are read in whole ones.
+const EARLY_MAX: Millis = 2;
 
 type Refusal = (DeadReason, String);
 

@@ -289,11 +289,14 @@ fn a_send_carries_also_what_the_public_door_refuses() {
 }
 
 #[test]
-fn the_time_of_a_timer_is_when_it_was_due() {
+fn the_time_of_a_timer_is_when_it_was_due_or_when_it_fired_before_that() {
     let fired = stored("pled.fired.3.order-42.9-1", &[("Pled-Due", "900")], b"");
     let message = read(Source::Timers, &fired).unwrap();
     assert_eq!(message.time, 900);
     assert_eq!(message.body, Body::Fired { timer: Token { entry: 9, index: 1 } });
+
+    let early = stored("pled.fired.3.x.9-1", &[("Pled-Due", "9007199254740991")], b"");
+    assert_eq!(read(Source::Timers, &early).unwrap().time, early.time);
 
     for (subject, due) in [
         ("pled.fired.3.x.9-1", "soon"),

@@ -42,6 +42,10 @@ impl Partition {
             self.set_aside(at, reason, detail, out);
             return Next::Wait;
         }
+        if let Some((timer, due)) = self.early(at, front) {
+            self.set_again(at, timer, due, out);
+            return Next::Wait;
+        }
         let slot = &mut self.slots[at];
         let Some(front) = slot.queue.front() else { return Next::Wait };
         match &slot.held {
@@ -166,16 +170,16 @@ impl Partition {
     /// Takes a step over what waits.
     fn judge(&mut self, at: SlotId, out: &mut Vec<Output>) -> Next {
         let step_max = self.config.step_max.max(1);
+        let slot = &self.slots[at];
+        let limit = if slot.step_limit == 0 { step_max } else { slot.step_limit.min(step_max) };
+        let count = slot.queue.len().min(limit);
+        let is_alone = |message: &Message| {
+            self.verdict_on(message).is_some() || self.early(at, message).is_some()
+        };
+        let count = slot.queue.iter().take(count).position(is_alone).unwrap_or(count);
         let slot = &mut self.slots[at];
         let Some(held) = &slot.held else { return Next::Wait };
         let Some(template) = &held.template else { return Next::Wait };
-        let limit = if slot.step_limit == 0 { step_max } else { slot.step_limit.min(step_max) };
-        let count = slot.queue.len().min(limit);
-        let is_aside = |message: &Message| {
-            index_of(message.source)
-                .is_some_and(|index| self.inputs[index].aside(message.stream_seq).is_some())
-        };
-        let count = slot.queue.iter().take(count).position(is_aside).unwrap_or(count);
         let messages = &slot.queue.make_contiguous()[..count];
         let taken = catch_unwind(AssertUnwindSafe(|| step(template, &held.execution, messages)));
         let Ok(taken) = taken else {

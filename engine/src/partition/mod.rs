@@ -141,6 +141,8 @@ pub struct Stats {
     pub tasks: u64,
     /// Timers that were fired in process.
     pub fired: u64,
+    /// Timers that had fired before they were due, and were set again.
+    pub early: u64,
     /// Executions that were read from the journal.
     pub loads: u64,
     /// Executions that are stuck now.
@@ -219,6 +221,7 @@ enum Pending {
     /// A look for a task or its result.
     Look(SlotId, usize),
     Effect(SlotId, usize),
+    SetAgain(SlotId),
     SetAside(SlotId),
     Loose(Source, u64),
 }
@@ -229,6 +232,7 @@ impl Pending {
             Self::Commit(_)
             | Self::Effect(..)
             | Self::Look(..)
+            | Self::SetAgain(_)
             | Self::SetAside(_)
             | Self::Loose(..)
             | Self::WritePosition
@@ -461,6 +465,7 @@ impl Partition {
             Pending::Commit(at) => self.commit_answered(at, answer, out),
             Pending::Look(at, effect) => self.look_answered(at, effect, answer, out),
             Pending::Effect(at, effect) => self.effect_answered(at, effect, answer, out),
+            Pending::SetAgain(at) => self.set_again_answered(at, answer, out),
             Pending::SetAside(at) => self.set_aside_answered(at, answer, out),
             Pending::Loose(source, seq) => self.loose_answered(source, seq, answer, out),
         }
@@ -514,6 +519,7 @@ impl Partition {
             Job::AskEnd => self.read_end(at, out),
             Job::Commit(_) => self.publish_entry(at, out),
             Job::Dispatch(_) => self.issue_effects(at, out),
+            Job::SetAgain { .. } => self.publish_set_again(at, out),
             Job::SetAside(_) => self.publish_set_aside(at, out),
             Job::Idle => self.advance(at, out),
             Job::AwaitEnd => {}

@@ -53,6 +53,8 @@ pub enum Mutation {
     IgnoredUnwritten,
     /// A timer that is fired in process gets no schedule.
     TimerUnscheduled,
+    /// A timer that fired before it was due is taken.
+    EarlyTaken,
     /// An entry of a newer epoch is taken for one's own.
     EpochIgnored,
     /// Another server is taken for the one before.

@@ -5,8 +5,8 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use crate::execution::{Execution, State};
-use crate::id::{ExecutionId, TemplateSelector};
-use crate::message::{Body, Message, Source, TaskOutcome};
+use crate::id::{ExecutionId, TemplateSelector, Token};
+use crate::message::{Body, Message, Millis, Source, TaskOutcome};
 use crate::step::Verdict;
 use crate::template::Template;
 use crate::value::Value;
@@ -99,6 +99,8 @@ pub(super) enum Job {
     Commit(Box<Written>),
     /// The effects of an entry are being published.
     Dispatch(Box<Dispatch>),
+    /// The timer in front, which fired too early, is being set again.
+    SetAgain { timer: Token, due: Millis },
     /// The message in front is being set aside.
     SetAside(Box<Aside>),
 }

@@ -10,11 +10,11 @@ use crate::effect::EffectKind;
 use crate::entry::JournalEntry;
 use crate::execution::Execution;
 use crate::id::{ExecutionId, Token};
-use crate::message::Millis;
+use crate::message::{Body, Message, Millis};
 
-use super::protocol::{Output, Publish, Snapshot};
-use super::slots::SlotId;
-use super::{Op, Partition};
+use super::protocol::{Answer, Output, Publish, Published, Snapshot};
+use super::slots::{Job, SlotId};
+use super::{Mutation, Op, Partition, Pending};
 
 /// The earliest timers of the executions that were seen.
 #[derive(Debug)]
@@ -107,6 +107,47 @@ impl Partition {
             let publish = Publish::TimerFire { execution, timer, due };
             out.push(Output::Publish { op: NOBODY, publish });
         }
+    }
+
+    /// The timer of a firing that was stored before it was due by the server's clock, and when it is
+    /// due: that clock was put back after it was asked.
+    pub(super) fn early(&self, at: SlotId, message: &Message) -> Option<(Token, Millis)> {
+        let Body::Fired { timer } = message.body else { return None };
+        let timers = &self.slots[at].held.as_ref()?.execution.state.timers;
+        let due = timers.get(&timer)?.due;
+        (message.time < due && !self.config.leaves_out(Mutation::EarlyTaken))
+            .then_some((timer, due))
+    }
+
+    /// Sets the timer in front again. It is left to its schedule, for what is known here of the
+    /// server's clock was wrong.
+    pub(super) fn set_again(
+        &mut self,
+        at: SlotId,
+        timer: Token,
+        due: Millis,
+        out: &mut Vec<Output>,
+    ) {
+        self.slots[at].job = Job::SetAgain { timer, due };
+        self.publish_set_again(at, out);
+    }
+
+    pub(super) fn publish_set_again(&mut self, at: SlotId, out: &mut Vec<Output>) {
+        let Job::SetAgain { timer, due } = self.slots[at].job else { return };
+        let publish = Publish::TimerSet { execution: self.slots[at].id.clone(), timer, due };
+        let op = self.expect(Pending::SetAgain(at));
+        self.publish(Output::Publish { op, publish }, out);
+    }
+
+    pub(super) fn set_again_answered(&mut self, at: SlotId, answer: Answer, out: &mut Vec<Output>) {
+        if !matches!(answer, Answer::Published(Published::Stored { .. })) {
+            return self.back_off(at, "a timer that fired early cannot be set again", out);
+        }
+        self.went_on(at);
+        self.slots[at].job = Job::Idle;
+        self.stats.early += 1;
+        self.done(at, 1);
+        self.advance(at, out);
     }
 
     /// Lets the snapshot of an execution be written a little later, so that one of several entries

@@ -14,6 +14,9 @@ use pled_engine::partition::{
 /// The wall clock at the beginning of the simulation.
 pub(crate) const EPOCH: Millis = 1_764_000_000_000;
 
+/// By how much a firing may be before its due time.
+pub(crate) const EARLY_MAX: Millis = 2;
+
 pub(crate) const GENERATION: u64 = 1;
 
 /// By how much a publish that was not answered may be late.
@@ -110,9 +113,8 @@ pub(crate) struct Log {
     pub(crate) without_fences: bool,
     /// By how much the clock of PLED_SIGNALS differs.
     skew: Millis,
-    /// By how much the server's clock is ahead, and has jumped back in all.
+    /// By how much the server's clock is ahead.
     pub(crate) clock: Millis,
-    pub(crate) jumped_back: Millis,
     synced: Synced,
     /// The server that came with the last power cut.
     pub(crate) cut_at: u64,
@@ -164,7 +166,6 @@ impl Log {
             without_fences: false,
             skew,
             clock: 0,
-            jumped_back: 0,
             cut_at: 0,
             full_until: [0; 3],
         }
@@ -585,12 +586,13 @@ pub(crate) fn decode(source: Source, stored: &Stored) -> Result<Message, Malform
             reply: stored.reply.clone(),
         });
     };
+    let is_early = source == Source::Timers && stored.wall + EARLY_MAX < stored.time;
     Ok(Message {
         execution: stored.execution.clone(),
         source,
         generation: GENERATION,
         stream_seq: stored.seq,
-        time: stored.time,
+        time: if is_early { stored.wall } else { stored.time },
         reply: stored.reply.clone(),
         body: body.clone(),
     })

@@ -842,6 +842,26 @@ fn a_timer_fires_in_process_when_it_is_due_and_not_before() {
 }
 
 #[test]
+fn a_timer_that_fired_before_it_was_due_by_the_server_s_clock_is_set_again() {
+    let mut story = Story::begin();
+    story.start("a", "work");
+    let due = story.machine.next_due().unwrap();
+    story.log.clock = -10_000; // It is put back, and the worker does not know.
+    story.pass(5_200);
+    assert_eq!((story.count("timer fire"), story.machine.stats().early), (1, 1));
+    assert_eq!((story.count("timer set"), story.journal("a").len()), (2, 1));
+    assert!(story.open("timers").is_empty());
+
+    story.now += 10_000;
+    let (key, set) = story.log.schedules.first_key_value().unwrap();
+    let (key, set) = (key.clone(), *set);
+    assert_eq!(set, due);
+    story.log.fire_schedule(&key, story.now);
+    story.run();
+    assert_eq!(story.journal("a")[1].causes[0].time, due);
+}
+
+#[test]
 fn of_several_entries_one_snapshot_is_written() {
     let mut story = Story::begin();
     story.start("a", "work");

@@ -21,7 +21,7 @@ const fn rule(mutation: Mutation, weather: Weather, within: u64) -> Sprung {
     Sprung { trap: Trap::Rule(mutation), weather, within }
 }
 
-const TRAPS: [Sprung; 26] = [
+const TRAPS: [Sprung; 27] = [
     rule(Mutation::NoRedispatch, Weather::Crashes, 100),
     rule(Mutation::NoConflictRedispatch, Weather::TwoOwners, 200),
     rule(Mutation::AlwaysRedispatch, Weather::Outages, 500),
@@ -43,6 +43,7 @@ const TRAPS: [Sprung; 26] = [
     rule(Mutation::AppendedAnyway, Weather::TwoOwners, 100),
     rule(Mutation::IgnoredUnwritten, Weather::Calm, 100),
     rule(Mutation::TimerUnscheduled, Weather::Crashes, 100),
+    rule(Mutation::EarlyTaken, Weather::Clocks, 100),
     rule(Mutation::EpochIgnored, Weather::TwoOwners, 500),
     rule(Mutation::ServerUncompared, Weather::PowerCuts, 100),
     rule(Mutation::ComparedWithNewer, Weather::Servers, 500),

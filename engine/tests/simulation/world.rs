@@ -1034,7 +1034,6 @@ impl World {
         let by = *self.random.pick(&[-15_000, -2_000, -300, 300, 2_000, 15_000]);
         let clock = (self.log.clock + by).clamp(-40_000, 40_000);
         self.say(|| format!("the server's clock is {clock} ms ahead"));
-        self.log.jumped_back += (self.log.clock - clock).max(0);
         let latest = if clock < self.log.clock { 16_000 } else { 2_000 };
         self.log.clock = clock;
         for worker in 0..WORKERS {

@@ -82,6 +82,11 @@ pub enum Kind {
         /// The attempt.
         attempt: u32,
     },
+    /// A timer that fired before it was due: it is set again.
+    FiredEarly {
+        /// The timer.
+        timer: Token,
+    },
     /// A timer that fired.
     Fired {
         /// The timer.
@@ -177,6 +182,15 @@ impl Inputs {
             body: body_of(&message.body),
             kind,
             fate: Fate::Open,
+        }
+    }
+
+    /// Notes that a firing was stored before it was due.
+    pub(super) fn fired_early(&mut self, seq: u64) {
+        let Some(held) = self.held.get_mut(&(Source::Timers, seq)) else { return };
+        if let (Kind::Fired { timer }, Some(execution)) = (&held.kind, &held.execution) {
+            self.fired.remove(&(execution.clone(), *timer));
+            held.kind = Kind::FiredEarly { timer: *timer };
         }
     }
 

@@ -46,7 +46,7 @@ pub enum Invariant {
     C1,
     /// Parents hear of the end of their children.
     C2,
-    /// No timer fires early.
+    /// No timer is taken early.
     T1,
     /// A timer that is set will fire.
     T2,
@@ -112,7 +112,7 @@ impl Invariant {
             Self::M1 => ("sends arrive once and in order", "sends"),
             Self::C1 => ("children are started, each by its parent", "children"),
             Self::C2 => ("parents hear of the end of their children", "children"),
-            Self::T1 => ("no timer fires early", "timers"),
+            Self::T1 => ("no timer is taken early", "timers"),
             Self::T2 => ("a timer that is set will fire", "timers"),
             Self::D1 => ("nothing is both taken and set aside", "records"),
             Self::S1 => ("snapshots are of the journal", "snapshots"),

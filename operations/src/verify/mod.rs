@@ -17,14 +17,14 @@ use std::sync::Arc;
 use pled_engine::effect::EffectKind;
 use pled_engine::entry::{Cause, InvalidEntry, JournalEntry};
 use pled_engine::id::{ExecutionId, TemplateRef, Token};
-use pled_engine::message::Source;
+use pled_engine::message::{Millis, Source};
 use pled_engine::partition::{Position, Snapshot};
 use pled_engine::replay::Replayer;
 use pled_engine::template::Template;
 use pled_streams::dead;
 use pled_streams::events::{Stored, decode};
 use pled_streams::ingest::decode_raw;
-use pled_streams::subject::{StreamKind, parse_send_token};
+use pled_streams::subject::{DUE, StreamKind, parse_send_token};
 use pled_streams::{Names, partition_of};
 
 pub use self::client_log::{Acknowledged, read as read_client_log};
@@ -259,18 +259,12 @@ impl Checker {
             ["fired", ..] => {
                 self.input(names, Source::Timers, stored);
                 let held = self.inputs.get(Source::Timers, stored.stream_seq);
-                let Some((execution, due)) =
-                    held.and_then(|held| Some((held.execution.clone()?, held.time)))
-                else {
-                    return;
-                };
-                // The server's clock is read in whole milliseconds.
-                let early = stored.time < due - 2;
-                let wrong = early.then(|| {
-                    let ms = due - stored.time;
-                    format!("timers {} fired {ms} ms before it was due", stored.stream_seq)
-                });
-                self.findings.expect(Invariant::T1, (&execution, 0), wrong);
+                // The message's time is when it was due, or earlier.
+                if held.is_some_and(|held| held.time == stored.time)
+                    && due_of(stored).is_some_and(|due| due > stored.time)
+                {
+                    self.inputs.fired_early(stored.stream_seq);
+                }
             }
             _ => {}
         }
@@ -412,6 +406,9 @@ impl Checker {
             if let Some(of) = child_of(cause) {
                 self.child_started(at, of);
             }
+            if cause.stream == Source::Timers {
+                self.timer_taken(at, cause);
+            }
             if cause.cause_type.as_str() == "pled.child" {
                 self.findings.checked(Invariant::C2, 1);
             }
@@ -457,6 +454,17 @@ impl Checker {
             Some(_) => None,
         };
         self.findings.wrong(Invariant::M1, at, wrong);
+    }
+
+    /// A firing that is early is not taken.
+    fn timer_taken(&mut self, at: (&ExecutionId, u64), cause: &Cause) {
+        let held = self.inputs.get(cause.stream, cause.stream_seq);
+        let is_early = held.is_some_and(|held| {
+            matches!(held.kind, Kind::FiredEarly { .. }) && held.execution.as_ref() == Some(at.0)
+        });
+        let seq = cause.stream_seq;
+        let wrong = is_early.then(|| format!("timers {seq} was stored before it was due"));
+        self.findings.expect(Invariant::T1, at, wrong);
     }
 
     /// A start of a child arrived, of which the child became that of its parent or refused to: it must
@@ -525,6 +533,11 @@ impl Checker {
         }
         self.findings.expect(Invariant::J3, (&entry.execution, entry.seq), wrong);
     }
+}
+
+/// When a firing says that it was due.
+fn due_of(stored: &Stored) -> Option<Millis> {
+    stored.header(DUE)?.parse().ok()
 }
 
 /// Whether a cause is an event that another execution sent; parents and children say other things.

@@ -224,7 +224,7 @@ impl Checker {
                 });
                 waits.then(|| format!("(the timer {timer}) is done, and the timer is still set"))
             }
-            Kind::Started { .. } | Kind::ChildCancel { .. } => None,
+            Kind::Started { .. } | Kind::ChildCancel { .. } | Kind::FiredEarly { .. } => None,
             Kind::Malformed => lost("(no message)"),
         }
     }

@@ -246,7 +246,7 @@ fn plants() -> Vec<Plant> {
         plant("the end of a child that is done, and the parent waits", E4, |it| {
             it.cut_last("c1");
         }),
-        plant("a timer that fired early", T1, |it| {
+        plant("a timer that is taken early", T1, |it| {
             let subject = "pled.fired.0.o3.2-0".to_owned();
             let mut early = it.stored(0).clone();
             let mut headers = pled_streams::HeaderMap::new();
@@ -255,6 +255,9 @@ fn plants() -> Vec<Plant> {
                 (subject, Some(headers), 1_764_000_000_000);
             early.stream_seq = 900;
             it.records.insert(1, Record::Message(StreamKind::Timers, early));
+            it.rewrite_last("o3", |entry| {
+                (entry.causes[0].stream, entry.causes[0].stream_seq) = (Source::Timers, 900);
+            });
         }),
         plant("a timer that is set nowhere", T2, |it| {
             it.remove(|kind, stored| {

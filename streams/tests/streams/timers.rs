@@ -52,8 +52,7 @@ async fn a_timer_that_is_fired_in_process_does_not_fire_again() {
 
     let first = fired(&mut subscription).await;
     assert_eq!(first.body, Body::Fired { timer: token("3-0") });
-    assert_eq!(first.time, now + 1_000);
-    assert!(server_time(&nats).await.unwrap() < now + 1_000, "it waited for the schedule");
+    assert!(first.time < now + 1_000, "it waited for the schedule");
     let second = fired(&mut subscription).await;
     assert_eq!(second.body, Body::Fired { timer: token("3-1") });
 }
