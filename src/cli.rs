@@ -177,7 +177,7 @@ pub(crate) struct WorkerCommand {
 pub(crate) enum WorkerSays {
     /// Play the engine to a worker in any language, and say what it does wrong.
     ///
-    /// Exit code 1: something is wrong. Inputs are JSON.
+    /// Exit code 1: something is wrong. Inputs are JSON, or `@` and a file with it.
     Conformance(Conformance),
 }
 

@@ -13,12 +13,12 @@ use crate::cli::{Conformance, Global};
 
 pub(crate) async fn run(global: &Global, options: &Conformance) -> anyhow::Result<ExitCode> {
     let input = |given: &Option<String>, name: &'static str| {
-        let text = given.as_ref().map(|text| Value::parse(text.as_bytes()));
-        text.transpose().with_context(|| format!("--{name}"))
+        let value = given.as_ref().map(|given| read(given));
+        value.transpose().with_context(|| format!("--{name}"))
     };
     let trial = Trial {
         action: options.action.clone(),
-        input: Value::parse(options.input.as_bytes()).context("--input")?,
+        input: read(&options.input).context("--input")?,
         fail: input(&options.fail_input, "fail-input")?,
         slow: input(&options.slow_input, "slow-input")?,
         huge: input(&options.huge_input, "huge-input")?,
@@ -41,4 +41,12 @@ pub(crate) async fn run(global: &Global, options: &Conformance) -> anyhow::Resul
     })?;
     let is_wrong = checks.iter().any(|check| check.verdict == Verdict::Wrong);
     Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn read(given: &str) -> anyhow::Result<Value> {
+    let text = match given.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).with_context(|| file.to_owned())?,
+        None => given.to_owned(),
+    };
+    Ok(Value::parse(text.as_bytes())?)
 }

@@ -44,8 +44,13 @@ impl Installation {
 
     /// Runs a command of `pled` to its end.
     pub(crate) async fn pled(&self, arguments: &[&str]) -> Said {
+        self.pled_within(SOON * 2, arguments).await
+    }
+
+    /// As [`Self::pled`], for a command that may take so long.
+    pub(crate) async fn pled_within(&self, longest: Duration, arguments: &[&str]) -> Said {
         let running = command(&self.environment, arguments).stdin(Stdio::null()).output();
-        let ended = tokio::time::timeout(SOON * 2, running).await;
+        let ended = tokio::time::timeout(longest, running).await;
         let output = ended.unwrap_or_else(|_| panic!("pled {arguments:?} does not end")).unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Said {
