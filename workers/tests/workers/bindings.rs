@@ -355,3 +355,111 @@ fn stored_files(installation: &Installation) -> Vec<(PathBuf, Vec<u8>)> {
     }
     found
 }
+
+#[tokio::test]
+async fn a_webhook_is_signed_and_keeps_its_id_over_deliveries() {
+    use hmac::{KeyInit, Mac};
+    let installation = Installation::start().await;
+    let folder = std::env::temp_dir().join(format!("pled-webhook-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("WEBHOOK_ORDERS"), "whsec_c2VjcmV0IGtleSBvZiB0aGUgdGVzdA==")
+        .unwrap();
+    let (url, asked) = serve(|_| answer("204 No Content", "")).await;
+    let bound = format!(r#"{{"webhook":{{"url":"{url}/bound","secret":"WEBHOOK_ORDERS"}}}}"#);
+    installation.bind("orders.tell", &bound).await;
+    tasks::ensure_consumers(&installation.nats, "webhook", SOON).await.unwrap();
+    let (worker, shutdown) = installation.work_bound(Some(folder.clone()));
+
+    installation.ask("a", "orders.tell", r#"{"order":"o-1"}"#).await;
+    assert_eq!(installation.succeeded("a", 1).await, json(r#"{"status":204}"#));
+    let built_in = format!(r#"{{"url":"{url}/x","secret":"WEBHOOK_ORDERS","data":{{"n":1}}}}"#);
+    installation.ask("b", "webhook", &built_in).await;
+    assert_eq!(installation.succeeded("b", 2).await, json(r#"{"status":204}"#));
+    let misused = built_in.replace("WEBHOOK_ORDERS", "PAYMENTS");
+    installation.ask("c", "webhook", &misused).await;
+    let refused = installation.failed("c", 3).await;
+    shutdown.cancel();
+    worker.await.unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+
+    assert_eq!((&*refused.code, refused.retryable), ("bad_input", false));
+    let asked = asked.lock().unwrap().clone();
+    assert_eq!(asked.len(), 2);
+    let mut ids = Vec::new();
+    for request in &asked {
+        let header = |name: &str| {
+            let line = request.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+            line.unwrap_or_else(|| panic!("{name} is not in {request}")).to_owned()
+        };
+        let body = request.split_once("\r\n\r\n").unwrap().1;
+        let (id, time) = (header("webhook-id"), header("webhook-timestamp"));
+        let mut mac =
+            hmac::Hmac::<sha2::Sha256>::new_from_slice(b"secret key of the test").unwrap();
+        mac.update(format!("{id}.{time}.{body}").as_bytes());
+        let signature =
+            base64::Engine::encode(&base64::prelude::BASE64_STANDARD, mac.finalize().into_bytes());
+        assert_eq!(header("webhook-signature"), format!("v1,{signature}"));
+        ids.push(id);
+    }
+    assert!(asked[0].ends_with(r#"{"order":"o-1"}"#) && asked[1].ends_with(r#"{"n":1}"#));
+    assert_ne!(ids[0], ids[1]);
+}
+
+/// A real TLS server, whose certificate no system's authority has signed.
+#[tokio::test]
+async fn tls_is_held_and_an_authority_of_the_deployment_can_be_added() {
+    let folder = std::env::temp_dir().join(format!("pled-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", &file("key.pem"), "-out", &file("cert.pem")])
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let port = pled_harness::free_port();
+    let mut server = tokio::process::Command::new("openssl")
+        .args(["s_server", "-quiet", "-www", "-accept", &port.to_string()])
+        .args(["-key", &file("key.pem"), "-cert", &file("cert.pem")])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    wait_until(SOON, "the server listens", || async {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+    })
+    .await;
+    let call = async |authorities| {
+        let config =
+            HttpConfig { reach: Reach::everywhere(), authorities, ..HttpConfig::default() };
+        let task = pled_workers::action::Task {
+            key: "a/1/0".to_owned(),
+            attempt: 1,
+            execution: execution("a"),
+            template: "order@1".parse().unwrap(),
+            action: "http".to_owned(),
+            input: json(&format!(r#"{{"url":"https://localhost:{port}/"}}"#)),
+            meta: Value::Null,
+            deadline: None,
+            start_to_close_ms: None,
+            traceparent: None,
+        };
+        pled_workers::action::Handler::handle(&Http::new(config).unwrap(), task).await
+    };
+
+    let unknown = call(Vec::new()).await.unwrap_err();
+    let pem = std::fs::read(file("cert.pem")).unwrap();
+    let known = call(builtin::authorities(&pem).unwrap()).await.unwrap();
+    server.kill().await.unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    assert_eq!((unknown.code.as_str(), unknown.retryable), ("connect", true));
+    assert!(unknown.message.contains("certificate"), "{}", unknown.message);
+    assert_eq!(known.get("status"), Some(&Value::Int(200)));
+}
