@@ -136,12 +136,12 @@ impl Life {
         let writer = Writer { worker: "w".into(), epoch: 1 };
         let sealed = draft.seal(&writer, self.base);
         let decoded = JournalEntry::decode(&sealed.bytes).expect("what was sealed can be read");
-        assert_eq!(decoded, sealed.entry);
+        assert_eq!(decoded, sealed.whole_entry());
         for (index, effect) in sealed.entry.effects.iter().enumerate() {
             let id = format!("{}/{}/{index}", sealed.entry.execution, sealed.entry.seq);
             assert_eq!(*effect.id, *id);
         }
-        if sealed.entry.state.is_some() {
+        if sealed.entry.base.is_none() {
             self.base = Some(sealed.entry.seq);
         }
         self.entries.push(decoded);

@@ -24,6 +24,10 @@ mod life;
 
 use life::{Life, json, machine, order};
 
+/// That of the `pled` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A guard of seven nodes over contexts of three sizes: the size must not be seen.
 fn guard(criterion: &mut Criterion) {
     let template = machine(

@@ -3,6 +3,8 @@
 //! Members are written where they come and put in order at the end of their object, and only if
 //! they came out of order; so maps in key order and [`crate::value::Object`]s cost no sorting.
 
+pub(crate) mod straight;
+
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 

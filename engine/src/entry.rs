@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::{self, Serializer};
+use crate::canonical;
+use crate::canonical::straight::{close, members};
 use crate::effect::Effect;
 use crate::execution::{State, Status};
 use crate::id::{EventType, ExecutionId, Hash, TemplateRef, TemplateSelector, Token};
 use crate::message::{Millis, Source};
-use crate::value::{Value, write_string};
+use crate::value::Value;
 
 /// The version of this format, the field `v`.
 pub const FORMAT: u32 = 1;
@@ -121,6 +122,19 @@ pub enum Outcome {
     Rejected,
 }
 
+impl Outcome {
+    /// The word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Ignored => "ignored",
+            Self::Deferred => "deferred",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
 /// What one macrostep did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transition {
@@ -169,58 +183,43 @@ impl JournalEntry {
     /// Writes the entry with this form of its state, and sets its hash.
     ///
     /// The same bytes as [`Self::encode`] gives, without serialising the state again.
-    pub(crate) fn seal(&mut self, state: Option<&[u8]>) -> Result<Vec<u8>, canonical::Error> {
-        let mut serializer = Serializer::default();
-        serializer.out.reserve(2048 + state.map_or(0, <[u8]>::len));
-        let out = &mut serializer;
-        member(out, "at", &self.at)?;
-        member(out, "base", &self.base)?;
-        member(out, "causes", &self.causes)?;
-        member(out, "effects", &self.effects)?;
-        member(out, "engine", &self.engine)?;
-        member(out, "epoch", &self.epoch)?;
-        member(out, "execution", &self.execution)?;
-        let before = out.out.len();
-        member(out, "hash", &self.hash)?;
-        let behind = out.out.len();
-        if !self.log.is_empty() {
-            member(out, "log", &self.log)?;
-        }
-        member(out, "prev", &self.prev)?;
-        member(out, "seq", &self.seq)?;
+    pub(crate) fn seal(&mut self, state: Option<&[u8]>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(2048 + state.map_or(0, <[u8]>::len));
+        let out = &mut bytes;
+        out.push(b'{');
+        members!(out
+            "at" => self.at,
+            "base" => self.base,
+            "causes" => self.causes,
+            "effects" => self.effects,
+            "engine" => self.engine,
+            "epoch" => self.epoch,
+            "execution" => self.execution,
+        );
+        let before = out.len();
+        members!(out "hash" => Hash::ZERO,);
+        let behind = out.len();
+        members!(out "log" => ?self.log, "prev" => self.prev, "seq" => self.seq,);
         if let Some(state) = state {
-            out.out.extend_from_slice(b",\"state\":");
-            out.out.extend_from_slice(state);
+            out.extend_from_slice(b"\"state\":");
+            out.extend_from_slice(state);
+            out.push(b',');
         }
-        member(out, "state_hash", &self.state_hash)?;
-        member(out, "status", &self.status)?;
-        member(out, "template", &self.template)?;
-        if let Some(hash) = &self.template_hash {
-            member(out, "template_hash", hash)?;
-        }
-        member(out, "transitions", &self.transitions)?;
-        member(out, "v", &self.v)?;
-        member(out, "worker", &self.worker)?;
-        let mut out = serializer.out;
-        out.push(b'}');
-        self.hash = Hash::of_parts(&[&out[..before], &out[behind..]]);
-        // The digits and the closing quote end the member.
-        out.splice(behind - 65..behind - 1, self.hash.to_string().into_bytes());
-        Ok(out)
+        members!(out
+            "state_hash" => self.state_hash,
+            "status" => self.status,
+            "template" => self.template,
+            "template_hash" => ?self.template_hash,
+            "transitions" => self.transitions,
+            "v" => self.v,
+            "worker" => self.worker,
+        );
+        close(out, b'}');
+        self.hash = Hash::of_parts(&[&bytes[..before], &bytes[behind..]]);
+        // The digits end the member, with a quote and a comma.
+        bytes[behind - 66..behind - 2].copy_from_slice(&self.hash.digits());
+        bytes
     }
-}
-
-/// Appends a member, with the brace or comma that comes before it.
-fn member<T: Serialize + ?Sized>(
-    serializer: &mut Serializer,
-    key: &str,
-    value: &T,
-) -> Result<(), canonical::Error> {
-    let first = serializer.out.is_empty();
-    serializer.out.push(if first { b'{' } else { b',' });
-    write_string(key, &mut serializer.out);
-    serializer.out.push(b':');
-    value.serialize(serializer)
 }
 
 /// The hash of stored bytes: of all but the member that states it, which is found by its text. No
@@ -343,7 +342,7 @@ mod tests {
             }
             let state = entry.state.as_ref().map(|state| canonical::to_vec(state).unwrap());
 
-            let bytes = entry.seal(state.as_deref()).unwrap();
+            let bytes = entry.seal(state.as_deref());
 
             assert_eq!(bytes, entry.encode().unwrap());
             let value: Value = serde_json::from_slice(&bytes).unwrap();
@@ -357,7 +356,7 @@ mod tests {
     fn every_altered_bit_is_found() {
         let mut entry = entry();
         let state = canonical::to_vec(entry.state.as_ref().unwrap()).unwrap();
-        let mut bytes = entry.seal(Some(&state)).unwrap();
+        let mut bytes = entry.seal(Some(&state));
 
         for at in 0..bytes.len() * 8 {
             bytes[at / 8] ^= 1 << (at % 8);

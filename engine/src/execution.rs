@@ -1,6 +1,7 @@
 //! The state of one execution: the fold of its journal.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -210,15 +211,21 @@ impl TakenId {
     }
 }
 
-impl Serialize for TakenId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl fmt::Display for TakenId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let letter = match self.outcome {
             Outcome::Applied => 'a',
             Outcome::Ignored => 'i',
             Outcome::Deferred => 'd',
             Outcome::Rejected => 'r',
         };
-        serializer.collect_str(&format_args!("{:016x}:{}:{letter}", self.hash, self.seq))
+        write!(formatter, "{:016x}:{}:{letter}", self.hash, self.seq)
+    }
+}
+
+impl Serialize for TakenId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -314,6 +314,17 @@ impl Hash {
         Self(digest.finalize().into())
     }
 
+    /// What it is written as.
+    pub(crate) fn digits(&self) -> [u8; 64] {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [0_u8; 64];
+        for (at, byte) in self.0.iter().enumerate() {
+            digits[2 * at] = HEX[usize::from(byte >> 4)];
+            digits[2 * at + 1] = HEX[usize::from(byte & 15)];
+        }
+        digits
+    }
+
     /// The raw bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -323,13 +334,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0_u8; 64];
-        for (at, byte) in self.0.iter().enumerate() {
-            text[2 * at] = HEX[usize::from(byte >> 4)];
-            text[2 * at + 1] = HEX[usize::from(byte & 15)];
-        }
-        formatter.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        formatter.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

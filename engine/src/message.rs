@@ -25,6 +25,19 @@ pub enum Source {
     Own,
 }
 
+impl Source {
+    /// The word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Signals => "signals",
+            Self::Timers => "timers",
+            Self::Own => "self",
+        }
+    }
+}
+
 /// The input streams of a partition, in the order in which arrays here keep them.
 pub const INPUTS: [Source; 3] = [Source::Events, Source::Signals, Source::Timers];
 

@@ -13,7 +13,7 @@ mod task;
 
 use std::sync::Arc;
 
-use crate::canonical;
+use crate::canonical::straight::Straight as _;
 use crate::entry::{JournalEntry, Outcome};
 use crate::execution::Execution;
 use crate::id::Hash;
@@ -118,7 +118,7 @@ pub struct Writer {
 /// An entry that is ready to be written.
 #[derive(Clone, Debug)]
 pub struct Sealed {
-    /// The entry.
+    /// The entry, without the state that its bytes may carry: that is in `after`.
     pub entry: JournalEntry,
     /// Its RFC 8785 bytes, with `hash`.
     pub bytes: Arc<[u8]>,
@@ -159,9 +159,6 @@ impl Draft {
     ///
     /// `base` is the stream sequence of the newest entry that carries the state; it is named
     /// instead of the state where that is large, but not in every [`BASE_EVERY`]th entry.
-    ///
-    /// # Panics
-    /// Never: a step takes no number that has no canonical form.
     #[must_use]
     pub fn seal(self, writer: &Writer, base: Option<u64>) -> Sealed {
         let state = self.canonical_state();
@@ -183,7 +180,9 @@ impl Draft {
     }
 
     fn canonical_state(&self) -> Vec<u8> {
-        canonical::to_vec(&self.after.state).expect("a state of exact numbers")
+        let mut state = Vec::with_capacity(1024);
+        self.after.state.write(&mut state);
+        state
     }
 
     fn seal_with(self, state: &[u8], writer: &Writer, base: Option<u64>) -> Sealed {
@@ -192,11 +191,24 @@ impl Draft {
         entry.base = base;
         entry.worker = writer.worker.clone();
         entry.epoch = if exact(writer.epoch) { writer.epoch } else { 0 };
-        let inline = base.is_none().then_some(state);
-        let bytes = entry.seal(inline).expect("an entry of exact numbers");
-        entry.state = inline.map(|_| after.state.clone());
+        let bytes = entry.seal(base.is_none().then_some(state));
         after.hash = entry.hash;
-        Sealed { entry, bytes: bytes.into(), after }
+        let sealed = Sealed { entry, bytes: bytes.into(), after };
+        debug_assert_eq!(
+            sealed.whole_entry().encode().as_deref(),
+            Ok(&*sealed.bytes),
+            "the derived form of an entry and the one written straight"
+        );
+        sealed
+    }
+}
+
+impl Sealed {
+    /// The entry as its bytes say it, with the state where they carry it.
+    #[must_use]
+    pub fn whole_entry(&self) -> JournalEntry {
+        let state = self.entry.base.is_none().then(|| self.after.state.clone());
+        JournalEntry { state, ..self.entry.clone() }
     }
 }
 

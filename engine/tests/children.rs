@@ -149,9 +149,10 @@ impl Family {
         let Step { verdicts, draft } = step(&self.templates[&name].clone(), &before, messages);
         if let Some(draft) = draft {
             let sealed = draft.seal(&Writer { worker: "worker-1".into(), epoch: 1 }, None);
-            assert_eq!(JournalEntry::decode(&sealed.bytes).unwrap(), sealed.entry);
-            self.dispatch(&sealed.entry);
-            self.entries.entry(to.clone()).or_default().push(sealed.entry);
+            let entry = sealed.whole_entry();
+            assert_eq!(JournalEntry::decode(&sealed.bytes).unwrap(), entry);
+            self.dispatch(&entry);
+            self.entries.entry(to.clone()).or_default().push(entry);
             self.members.insert(to, sealed.after);
         }
         verdicts

@@ -313,16 +313,17 @@ impl World {
         };
         let transitions = draft.transitions().to_vec();
         let sealed = draft.seal(&self.writer, self.base);
+        let entry = sealed.whole_entry();
         let before = std::mem::replace(&mut self.execution, sealed.after);
-        let moment = Moment::of(&message, &before, &sealed.entry, &self.execution);
+        let moment = Moment::of(&message, &before, &entry, &self.execution);
         let outcome = moment.outcome;
         self.coverage.add(&self.template, self.active(), &transitions);
         self.moments.push(moment);
-        self.dispatch(&sealed.entry);
-        if sealed.entry.state.is_some() {
-            self.base = Some(sealed.entry.seq);
+        self.dispatch(&entry);
+        if entry.base.is_none() {
+            self.base = Some(entry.seq);
         }
-        self.entries.push(sealed.entry);
+        self.entries.push(entry);
         Ok(Delivered::Taken(outcome))
     }
 

@@ -68,16 +68,11 @@ impl<O: Observe> Evaluator<'_, O> {
     }
 
     /// `<` and its like, over two operands or a chain of three.
-    pub(super) fn order<'a>(
-        &mut self,
-        order: Order,
-        ops: &'a [Op],
-        frame: Frame<'a>,
-    ) -> Evaluated<'a> {
+    pub(super) fn order(&mut self, order: Order, ops: &[Op], frame: Frame<'_>) -> Result<bool> {
         let mut holds = true;
-        let mut before: Option<Cow<'a, Value>> = None;
+        let mut before: Option<Cow<'_, Value>> = None;
         for op in ops {
-            let value = self.eval(op, frame, 0)?;
+            let value = self.operand_of(op, frame)?;
             if matches!(&*value, Value::Array(_) | Value::Object(_)) {
                 return Err(wrong(order.name(), "numbers and strings", op, &value));
             }
@@ -86,7 +81,7 @@ impl<O: Observe> Evaluator<'_, O> {
             }
             before = Some(value);
         }
-        Ok(flag(holds))
+        Ok(holds)
     }
 
     /// ECMA-262, IsLessThan: two strings by their UTF-16 code units, all else as numbers. `None`

@@ -7,7 +7,7 @@ use super::Roots;
 use super::operator::{self, Entry, Operator};
 use super::path::{InvalidPath, Path, Root, View};
 use super::site::{Place, Site};
-use super::tree::{Op, Paths, Var};
+use super::tree::{Op, Paths, Test, Var};
 use crate::json::Number;
 use crate::template::diagnostic::Findings;
 use crate::template::document::{Kind, Member, Node};
@@ -392,7 +392,7 @@ impl<'r> Compiler<'r> {
             let what = format!("there is no state with the id {id:?}");
             findings.error(IN_STATE, &node.span, what);
         }
-        state.map(Op::InState)
+        state.map(|state| Op::Test(Test::InState(state)))
     }
 }
 
@@ -419,12 +419,12 @@ fn build(operator: Operator, operands: Vec<Op>) -> Option<Op> {
         Operator::If => Op::If(operands.into()),
         Operator::And => Op::And(operands.into()),
         Operator::Or => Op::Or(operands.into()),
-        Operator::Not => Op::Not(one(operands)?),
-        Operator::Truthy => Op::Truthy(one(operands)?),
+        Operator::Not => Op::Test(Test::Not(one(operands)?)),
+        Operator::Truthy => Op::Test(Test::Truthy(one(operands)?)),
         Operator::Equal { strict, negated } => {
-            Op::Equal { operands: exactly(operands)?, strict, negated }
+            Op::Test(Test::Equal { operands: exactly(operands)?, strict, negated })
         }
-        Operator::Order(order) => Op::Order(order, operands.into()),
+        Operator::Order(order) => Op::Test(Test::Order(order, operands.into())),
         Operator::Arithmetic(arithmetic) => Op::Arithmetic(arithmetic, operands.into()),
         Operator::Cat => Op::Cat(operands.into()),
         Operator::Substr => Op::Substr(operands.into()),

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use super::path::View;
 use super::trace::{Observe, Unobserved};
-use super::tree::Op;
-use super::{Budget, EvalError, Scope};
+use super::tree::{Op, Test};
+use super::{Budget, EvalError, Scope, lookup};
 use crate::value::Value;
 
 pub(super) type Result<T> = std::result::Result<T, EvalError>;
@@ -77,14 +77,7 @@ impl<'b, O: Observe> Evaluator<'b, O> {
             Op::If(ops) => self.branch(ops, frame, depth),
             Op::And(ops) => self.first(false, ops, frame, depth),
             Op::Or(ops) => self.first(true, ops, frame, depth),
-            Op::Not(op) => Ok(flag(!self.holds(op, frame)?)),
-            Op::Truthy(op) => Ok(flag(self.holds(op, frame)?)),
-            Op::Equal { operands, strict, negated } => {
-                let a = self.eval(&operands[0], frame, 0)?;
-                let b = self.eval(&operands[1], frame, 0)?;
-                Ok(flag(self.equal(&a, &b, *strict)? != *negated))
-            }
-            Op::Order(order, ops) => self.order(*order, ops, frame),
+            Op::Test(test) => self.test(test, frame).map(flag),
             Op::Arithmetic(operator, ops) => self.arithmetic(*operator, ops, frame),
             Op::Cat(ops) => self.cat(ops, frame),
             Op::Substr(ops) => self.substr(ops, frame),
@@ -94,16 +87,72 @@ impl<'b, O: Observe> Evaluator<'b, O> {
             Op::Filter(operands) => self.filter(operands, frame, depth),
             Op::Quantifier(quantifier, operands) => self.quantifier(*quantifier, operands, frame),
             Op::Reduce(operands) => self.reduce(operands, frame, depth),
-            Op::InState(state) => Ok(flag(match frame {
-                Frame::Top(scope) => scope.active.binary_search(state).is_ok(),
-                Frame::Element(_) | Frame::Reduce { .. } => false,
-            })),
         }
     }
 
-    /// Whether the value of `op` is truthy.
+    /// As [`Self::eval`] of an operand, for which most often nothing has to be made.
+    #[inline]
+    pub(super) fn operand_of<'a>(&mut self, op: &'a Op, frame: Frame<'a>) -> Evaluated<'a> {
+        let lent = if let Op::Var(var) = op {
+            lookup::lent(&var.path, frame)
+        } else if let Op::Literal(value) = op {
+            Some(value)
+        } else {
+            None
+        };
+        let Some(lent) = lent else { return self.eval(op, frame, 0) };
+        self.steps(1)?;
+        self.observer.begin(op);
+        let value = Ok(Cow::Borrowed(lent));
+        self.observer.end(&value);
+        value
+    }
+
+    fn test(&mut self, test: &Test, frame: Frame<'_>) -> Result<bool> {
+        match test {
+            Test::Not(op) => Ok(!self.holds(op, frame)?),
+            Test::Truthy(op) => self.holds(op, frame),
+            Test::Equal { operands, strict, negated } => {
+                let a = self.operand_of(&operands[0], frame)?;
+                let b = self.operand_of(&operands[1], frame)?;
+                Ok(self.equal(&a, &b, *strict)? != *negated)
+            }
+            Test::Order(order, ops) => self.order(*order, ops, frame),
+            Test::InState(state) => Ok(match frame {
+                Frame::Top(scope) => scope.active.binary_search(state).is_ok(),
+                Frame::Element(_) | Frame::Reduce { .. } => false,
+            }),
+        }
+    }
+
+    /// Whether the value of `op` is truthy: as [`Self::eval`], without the value where nobody
+    /// looks at it.
     pub(super) fn holds(&mut self, op: &Op, frame: Frame<'_>) -> Result<bool> {
+        if !O::LOOKS {
+            if let Op::Test(test) = op {
+                self.steps(1)?;
+                return self.test(test, frame);
+            }
+            if let Op::And(ops) = op {
+                self.steps(1)?;
+                return Ok(!self.any(false, ops, frame)? && !ops.is_empty());
+            }
+            if let Op::Or(ops) = op {
+                self.steps(1)?;
+                return self.any(true, ops, frame);
+            }
+        }
         self.eval(op, frame, 0).map(|value| truthy(&value))
+    }
+
+    /// Whether there is an operand whose truth is `wanted`; those behind it are not asked.
+    fn any(&mut self, wanted: bool, ops: &[Op], frame: Frame<'_>) -> Result<bool> {
+        for op in ops {
+            if self.holds(op, frame)? == wanted {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// `if`: the value behind the first condition that holds, else the last one.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::evaluate::{Evaluated, Evaluator, Frame, Result};
-use super::path::{Key, Path, Root};
+use super::path::{Path, Root};
 use super::trace::Observe;
 use super::tree::{Op, Paths, Var};
 use super::{EvalError, EventView, Scope};
@@ -116,46 +116,52 @@ impl<O: Observe> Evaluator<'_, O> {
 
 /// What is at `path`; `None` if there is nothing, or the path runs through null.
 fn find<'a>(path: &Path, frame: Frame<'a>) -> Option<Cow<'a, Value>> {
-    match frame {
-        Frame::Top(scope) => find_in_scope(path, scope),
-        Frame::Element(element) => borrowed(element, &path.keys),
-        Frame::Reduce { current, accumulator } => {
-            borrowed(if path.root == Root::Current { current } else { accumulator }, &path.keys)
+    match (lent(path, frame), frame) {
+        (Some(value), _) => Some(Cow::Borrowed(value)),
+        (None, Frame::Top(scope)) => made(path, scope).map(Cow::Owned),
+        (None, Frame::Element(_) | Frame::Reduce { .. }) => None,
+    }
+}
+
+/// What is at `path` and stands there as a value.
+#[inline]
+pub(super) fn lent<'a>(path: &Path, frame: Frame<'a>) -> Option<&'a Value> {
+    let (root, keys) = match (frame, path.root) {
+        (Frame::Top(scope), Root::Context) => {
+            let (first, rest) = path.keys.split_first()?;
+            (scope.context?.get(&first.text)?, rest)
         }
-    }
-}
-
-fn find_in_scope<'a>(path: &Path, scope: &Scope<'a>) -> Option<Cow<'a, Value>> {
-    let event = scope.event;
-    match path.root {
-        Root::Context => match &*path.keys {
-            [] => Some(Cow::Owned(Value::Object(scope.context?.clone()))),
-            [first, rest @ ..] => borrowed(scope.context?.get(&first.text)?, rest),
-        },
-        Root::Event => Some(Cow::Owned(whole(event))),
-        Root::EventType => owned(Value::String(event.event_type.clone()), path),
-        Root::EventData => borrowed(&event.data, &path.keys),
-        Root::EventId => owned(text_or_null(event.id.as_ref()), path),
-        Root::EventSource => owned(text_or_null(event.source.as_ref()), path),
-        Root::EventTime => owned(Value::Int(event.time), path),
-        Root::Item => borrowed(scope.item?.0, &path.keys),
-        Root::Index => owned(Value::Int(i64::try_from(scope.item?.1).ok()?), path),
-        Root::Element | Root::Current | Root::Accumulator => None,
-    }
-}
-
-fn borrowed<'a>(root: &'a Value, keys: &[Key]) -> Option<Cow<'a, Value>> {
-    let found = keys.iter().try_fold(root, |value, key| match value {
+        (Frame::Top(scope), Root::EventData) => (&scope.event.data, &*path.keys),
+        (Frame::Top(scope), Root::Item) => (scope.item?.0, &*path.keys),
+        (Frame::Top(_), _) => return None,
+        (Frame::Element(element), _) => (element, &*path.keys),
+        (Frame::Reduce { current, .. }, Root::Current) => (current, &*path.keys),
+        (Frame::Reduce { accumulator, .. }, _) => (accumulator, &*path.keys),
+    };
+    keys.iter().try_fold(root, |value, key| match value {
         Value::Object(object) => object.get(&key.text),
         Value::Array(elements) => elements.get(key.index?),
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => None,
-    });
-    found.map(Cow::Borrowed)
+    })
 }
 
-/// A scalar, into which no path leads.
-fn owned<'a>(scalar: Value, path: &Path) -> Option<Cow<'a, Value>> {
-    path.keys.is_empty().then_some(Cow::Owned(scalar))
+/// What is at `path` and has to be made: the whole context or event, and the event's own members,
+/// into which no path leads.
+fn made(path: &Path, scope: &Scope<'_>) -> Option<Value> {
+    if !path.keys.is_empty() {
+        return None;
+    }
+    let event = scope.event;
+    match path.root {
+        Root::Context => Some(Value::Object(scope.context?.clone())),
+        Root::Event => Some(whole(event)),
+        Root::EventType => Some(Value::String(event.event_type.clone())),
+        Root::EventId => Some(text_or_null(event.id.as_ref())),
+        Root::EventSource => Some(text_or_null(event.source.as_ref())),
+        Root::EventTime => Some(Value::Int(event.time)),
+        Root::Index => Some(Value::Int(i64::try_from(scope.item?.1).ok()?)),
+        Root::EventData | Root::Item | Root::Element | Root::Current | Root::Accumulator => None,
+    }
 }
 
 fn whole(event: &EventView) -> Value {

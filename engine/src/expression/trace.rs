@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::EvalError;
 use super::evaluate::Evaluated;
-use super::tree::Op;
+use super::tree::{Op, Test};
 use crate::template::StateIndex;
 use crate::value::Value;
 
@@ -42,6 +42,9 @@ fn is_zero(count: &usize) -> bool {
 
 /// Who is told of the operations of an evaluation.
 pub(super) trait Observe {
+    /// Whether the values are looked at, and not only what follows from them.
+    const LOOKS: bool;
+
     /// `op` is about to be evaluated.
     fn begin(&mut self, op: &Op);
     /// What began last and has not ended has this value.
@@ -52,6 +55,8 @@ pub(super) trait Observe {
 pub(super) struct Unobserved;
 
 impl Observe for Unobserved {
+    const LOOKS: bool = false;
+
     #[inline]
     fn begin(&mut self, _: &Op) {}
 
@@ -85,7 +90,7 @@ impl<'s> Tracer<'s> {
     }
 
     fn name(&self, op: &Op) -> String {
-        if let Op::InState(state) = op {
+        if let Op::Test(Test::InState(state)) = op {
             return format!("inState {}", (self.state_id)(*state));
         }
         op.name()
@@ -93,6 +98,8 @@ impl<'s> Tracer<'s> {
 }
 
 impl Observe for Tracer<'_> {
+    const LOOKS: bool = true;
+
     fn begin(&mut self, op: &Op) {
         if self.beyond > 0 || self.kept == KEPT_MAX {
             self.beyond += 1;
@@ -167,13 +174,7 @@ impl Op {
             Self::If(_) => "if",
             Self::And(_) => "and",
             Self::Or(_) => "or",
-            Self::Not(_) => "!",
-            Self::Truthy(_) => "!!",
-            Self::Equal { strict: false, negated: false, .. } => "==",
-            Self::Equal { strict: true, negated: false, .. } => "===",
-            Self::Equal { strict: false, negated: true, .. } => "!=",
-            Self::Equal { strict: true, negated: true, .. } => "!==",
-            Self::Order(order, _) => order.name(),
+            Self::Test(test) => test.name(),
             Self::Arithmetic(operator, _) => operator.name(),
             Self::Cat(_) => "cat",
             Self::Substr(_) => "substr",
@@ -183,7 +184,6 @@ impl Op {
             Self::Filter(_) => "filter",
             Self::Quantifier(quantifier, _) => quantifier.name(),
             Self::Reduce(_) => "reduce",
-            Self::InState(_) => "inState",
         };
         name.to_owned()
     }
@@ -198,10 +198,7 @@ impl Op {
             | Self::Var(_)
             | Self::Missing(_)
             | Self::MissingSome(..)
-            | Self::Not(_)
-            | Self::Truthy(_)
-            | Self::Equal { .. }
-            | Self::Order(..)
+            | Self::Test(_)
             | Self::Arithmetic(..)
             | Self::Cat(_)
             | Self::Substr(_)
@@ -210,8 +207,22 @@ impl Op {
             | Self::Map(_)
             | Self::Filter(_)
             | Self::Quantifier(..)
-            | Self::Reduce(_)
-            | Self::InState(_) => 0,
+            | Self::Reduce(_) => 0,
+        }
+    }
+}
+
+impl Test {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Not(_) => "!",
+            Self::Truthy(_) => "!!",
+            Self::Equal { strict: false, negated: false, .. } => "==",
+            Self::Equal { strict: true, negated: false, .. } => "===",
+            Self::Equal { strict: false, negated: true, .. } => "!=",
+            Self::Equal { strict: true, negated: true, .. } => "!==",
+            Self::Order(order, _) => order.name(),
+            Self::InState(_) => "inState",
         }
     }
 }

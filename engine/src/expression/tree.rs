@@ -20,14 +20,7 @@ pub(super) enum Op {
     If(Box<[Self]>),
     And(Box<[Self]>),
     Or(Box<[Self]>),
-    Not(Box<Self>),
-    Truthy(Box<Self>),
-    Equal {
-        operands: Box<[Self; 2]>,
-        strict: bool,
-        negated: bool,
-    },
-    Order(Order, Box<[Self]>),
+    Test(Test),
     Arithmetic(Arithmetic, Box<[Self]>),
     Cat(Box<[Self]>),
     Substr(Box<[Self]>),
@@ -37,6 +30,15 @@ pub(super) enum Op {
     Filter(Box<[Self; 2]>),
     Quantifier(Quantifier, Box<[Self; 2]>),
     Reduce(Box<[Self; 3]>),
+}
+
+/// What finds a truth, not a value.
+#[derive(Debug)]
+pub(super) enum Test {
+    Not(Box<Op>),
+    Truthy(Box<Op>),
+    Equal { operands: Box<[Op; 2]>, strict: bool, negated: bool },
+    Order(Order, Box<[Op]>),
     InState(StateIndex),
 }
 

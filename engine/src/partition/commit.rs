@@ -106,7 +106,7 @@ impl Partition {
     fn committed(&mut self, at: SlotId, written: Written, stream_seq: u64, out: &mut Vec<Output>) {
         self.went_on(at);
         let Written { sealed, verdicts, .. } = written;
-        let mut entry = sealed.entry;
+        let entry = sealed.entry;
         self.journal = self.journal.max(stream_seq);
         self.count(&entry);
         let slot = &mut self.slots[at];
@@ -117,7 +117,6 @@ impl Partition {
             held.template
         });
         let base = entry.base.unwrap_or(stream_seq);
-        entry.state = None;
         let weight = weigh_state(&sealed.after.state);
         let slot = &mut self.slots[at];
         slot.held = Some(super::slots::Held {

@@ -1,7 +1,7 @@
 //! A step while it is taken: the running state, and what was decided so far.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::cause::effect_id;
 use super::judge::{Taking, emitter, said_by};
@@ -15,6 +15,9 @@ use crate::message::{Body, Event, Message, Millis, Send, Source};
 use crate::statechart::{self, Chart, Manner, Round, Witness};
 use crate::template::{StateIndex, Template};
 use crate::value::Value;
+
+/// [`crate::SEMANTICS`], shared by all entries.
+static ENGINE: LazyLock<Arc<str>> = LazyLock::new(|| crate::SEMANTICS.into());
 
 pub(super) struct Run<'t> {
     pub(super) template: &'t Template,
@@ -244,7 +247,7 @@ impl<'t> Run<'t> {
             base: None,
             state_hash: Hash::ZERO,
             state: None,
-            engine: crate::SEMANTICS.into(),
+            engine: ENGINE.clone(),
             worker: Arc::default(),
             epoch: 0,
         };

@@ -83,11 +83,12 @@ impl Life {
         if let Some(draft) = draft {
             let writer = Writer { worker: "worker-1".into(), epoch: 3 };
             let sealed = draft.seal(&writer, self.base);
-            assert_eq!(JournalEntry::decode(&sealed.bytes).unwrap(), sealed.entry);
-            if sealed.entry.state.is_some() {
-                self.base = Some(1_000 + sealed.entry.seq);
+            let entry = sealed.whole_entry();
+            assert_eq!(JournalEntry::decode(&sealed.bytes).unwrap(), entry);
+            if entry.state.is_some() {
+                self.base = Some(1_000 + entry.seq);
             }
-            self.entries.push(sealed.entry);
+            self.entries.push(entry);
             self.now = sealed.after;
         }
         verdicts

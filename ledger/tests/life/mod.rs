@@ -151,11 +151,12 @@ impl Life {
         assert!(matches!(step.verdicts[..], [Verdict::Taken(_)]), "{:?}", step.verdicts);
         let writer = Writer { worker: "worker-1".into(), epoch: 1 };
         let sealed = step.draft.unwrap().seal(&writer, self.base);
-        if sealed.entry.state.is_some() {
+        let entry = sealed.whole_entry();
+        if entry.base.is_none() {
             self.base = Some(self.next);
         }
         self.now = sealed.after;
-        self.entries.push(Loaded { stream_seq: self.next, entry: sealed.entry });
+        self.entries.push(Loaded { stream_seq: self.next, entry });
         self.next += 1;
     }
 }
