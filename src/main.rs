@@ -18,6 +18,10 @@ use clap::Parser;
 
 use cli::{Cli, Command, Template, WorkerCommand, WorkerSays};
 
+/// With glibc's, a step took the longer the more states there were in all templates.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::logs(quiet_or_loud(&cli.command));

@@ -107,6 +107,24 @@ fn every_template_that_there_is_fits() {
     }
 }
 
+#[test]
+fn what_the_reader_takes_fits_however_many_warnings_it_earns() {
+    let validator = validator();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/bad");
+    let (mut taken, mut caught) = (0, 0);
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        let source = std::fs::read_to_string(&file).unwrap();
+        let Ok(template) = serde_json::from_str::<Value>(&source) else { continue };
+        let (fits, is_taken) = (validator.is_valid(&template), Template::parse(&source).is_ok());
+        assert!(fits || !is_taken, "{}", file.display());
+        taken += u32::from(is_taken);
+        caught += u32::from(!fits);
+    }
+    assert!(taken >= 40, "{taken} are taken");
+    assert!(caught >= 20, "an editor shows {caught} of the mistakes");
+}
+
 /// What only a look at other places of the template, at its text, or at the inside of a string
 /// tells. All else that the reader refuses, the schema refuses too.
 #[test]
