@@ -486,6 +486,7 @@ impl Straight for Failure {
             "code" => self.code,
             "details" => self.details,
             "message" => self.message,
+            "retry_after_ms" => ?self.retry_after_ms,
             "retryable" => self.retryable,
         );
     }
@@ -669,6 +670,7 @@ impl Straight for Incident {
             "at" => self.at,
             "event" => self.event,
             "failure" => self.failure,
+            "task" => ?self.task,
         );
     }
 }
