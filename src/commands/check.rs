@@ -166,16 +166,28 @@ fn expand(path: &Path) -> std::io::Result<Vec<PathBuf>> {
             let path = entry?.path();
             if path.is_dir() {
                 open.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "json") {
+            } else if path.extension().is_some_and(|extension| extension == "json")
+                && may_be_a_template(&path)
+            {
                 found.push(path);
             }
         }
     }
     if found.is_empty() {
-        return Err(std::io::Error::other("there is no *.json in this folder"));
+        return Err(std::io::Error::other("there is no template (*.json) in this folder"));
     }
     found.sort();
     Ok(found)
+}
+
+/// Whether a file that was found in a folder is meant: other programs keep JSON beside templates. One
+/// that cannot be read is looked at, and told of.
+fn may_be_a_template(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(value) => ["pled", "logic", "states"].iter().any(|name| value.get(name).is_some()),
+        Err(_) => true,
+    }
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
