@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod canonical;
+pub mod door;
 pub mod effect;
 pub mod entry;
 pub mod execution;

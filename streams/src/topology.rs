@@ -469,12 +469,10 @@ impl Generations {
         Self(known.split(',').filter_map(|begins| begins.parse().ok()).collect())
     }
 
-    /// The generation of the message at a sequence. A generation that begins at or below it has
-    /// written it anew, for what stood there before was lost.
+    /// Where each generation after the first begins.
     #[must_use]
-    pub fn at(&self, stream_seq: u64) -> u64 {
-        let begun = self.0.iter().rposition(|begins| *begins <= stream_seq);
-        begun.and_then(|place| u64::try_from(place).ok()).map_or(1, |place| place + 2)
+    pub fn begins(self) -> Vec<u64> {
+        self.0
     }
 }
 
@@ -959,6 +957,8 @@ async fn http_get(base: &str, path: &str) -> std::io::Result<Vec<u8>> {
 mod tests {
     use std::collections::HashMap;
 
+    use pled_engine::door::generation_at;
+
     use super::{GENERATIONS, Generations, SERVER_MIN, version};
 
     #[test]
@@ -966,7 +966,10 @@ mod tests {
         let of = |begins: &str| {
             Generations::of(&HashMap::from([(GENERATIONS.to_owned(), begins.to_owned())]))
         };
-        let ages = |generations: Generations| [1, 59, 60, 80, 81].map(|seq| generations.at(seq));
+        let ages = |generations: Generations| {
+            let begins = generations.begins();
+            [1, 59, 60, 80, 81].map(|seq| generation_at(&begins, seq))
+        };
 
         assert_eq!(ages(of("")), [1, 1, 1, 1, 1]);
         assert_eq!(ages(of("81")), [1, 1, 1, 1, 2]);

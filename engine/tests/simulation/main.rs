@@ -13,6 +13,7 @@
 #![expect(clippy::disallowed_methods, reason = "says how fast it is")]
 
 mod check;
+mod doors;
 mod faults;
 mod log;
 mod random;

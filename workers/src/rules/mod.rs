@@ -1,15 +1,11 @@
 //! The rule worker: turns raw events of the ingest door into messages for executions.
 //!
-//! Each ingest partition has a `door` of its own, under a lease and a position like a partition
-//! of executions. An event is evaluated on the newest version of every template (`newest`,
-//! `emit`), what the rules emit is published in order for each execution (`outbox`), and the
-//! position moves when all of it is stored (`progress`).
+//! Each ingest partition has a door of its own, under a lease and a position like a partition of
+//! executions: [`pled_engine::door`] decides, `door` performs. An event is evaluated on the newest
+//! version of every template (`newest`).
 
 mod door;
-mod emit;
 mod newest;
-mod outbox;
-mod progress;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +13,13 @@ use std::time::Duration;
 use pled_streams::Nats;
 use tokio_util::sync::CancellationToken;
 
-use self::door::Door;
+use self::door::Shell;
 use self::newest::follow_newest;
 use crate::clock::Clock;
 use crate::ownership::{Ownership, Partitions, own};
 
 /// The kind of the leases and positions of rule workers.
 const LEASE: &str = "rules";
-/// The input's name in their positions.
-const INPUT: &str = "ingest";
 
 /// What a rule worker is like.
 #[derive(Clone, Debug)]
@@ -81,7 +75,7 @@ pub async fn run(
     let clock = Arc::new(Clock::start());
     let (active, following) = follow_newest(&nats);
     let drive = |number, held, drain| {
-        Door::run(nats.clone(), config.clone(), clock.clone(), active.clone(), number, held, drain)
+        Shell::run(nats.clone(), config.clone(), clock.clone(), active.clone(), number, held, drain)
     };
     let result = own(&nats, &clock, ownership, drive, &shutdown).await;
     following.abort();

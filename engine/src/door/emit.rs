@@ -2,60 +2,48 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use pled_engine::id::{EventType, ExecutionId, Hash, TemplateSelector};
-use pled_engine::partition::DeadReason;
-use pled_engine::rule::{Emission, RawEvent, emissions};
-use pled_engine::template::Template;
-use pled_streams::events::EventToSend;
-use pled_streams::ingest;
+use crate::id::{EventType, ExecutionId, Hash, TemplateSelector};
+use crate::partition::DeadReason;
+use crate::rule::{Emission, RawEvent, emissions};
+use crate::template::Template;
 
 /// A message that a rule emitted.
-#[derive(Clone, Debug)]
-pub(super) struct Emitted {
-    pub(super) execution: ExecutionId,
-    pub(super) event_type: EventType,
-    pub(super) data: Bytes,
-    pub(super) start: Option<TemplateSelector>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Emitted {
+    /// For whom.
+    pub execution: ExecutionId,
+    /// What happened.
+    pub event_type: EventType,
+    /// Its payload in RFC 8785 form.
+    pub data: Arc<[u8]>,
+    /// The template to start, if need be.
+    pub start: Option<TemplateSelector>,
     /// Derived from the event's id in its source, so that an event that the source repeats under
     /// another sequence is told from a new one.
-    pub(super) event_id: Option<String>,
-    pub(super) origin: Arc<str>,
+    pub event_id: Option<String>,
+    /// The source of the event.
+    pub origin: Arc<str>,
     /// The ingest sequence and the index among all that the event becomes.
-    pub(super) place: (u64, u64),
-}
-
-impl Emitted {
-    pub(super) fn to_event(&self, sender: &Arc<str>) -> EventToSend {
-        EventToSend {
-            execution: self.execution.clone(),
-            event_type: self.event_type.clone(),
-            data: self.data.clone(),
-            event_id: self.event_id.clone(),
-            template: self.start.clone(),
-            reply: None,
-            origin: Some(self.origin.to_string()),
-            emitted: Some((sender.clone(), self.place.0, self.place.1)),
-        }
-    }
+    pub place: (u64, u64),
 }
 
 /// What an event becomes: messages in order, and why it is to be set aside.
 #[derive(Debug, Default)]
-pub(super) struct Becomes {
-    pub(super) messages: Vec<Emitted>,
-    pub(super) set_aside: Vec<(DeadReason, String)>,
+pub struct Becomes {
+    /// The messages.
+    pub messages: Vec<Emitted>,
+    /// The reasons.
+    pub set_aside: Vec<(DeadReason, String)>,
 }
 
 /// Evaluates the rules of all templates, in the order of their names, on the event at `seq`.
-pub(super) fn evaluate(templates: &[Arc<Template>], seq: u64, event: ingest::RawEvent) -> Becomes {
-    let ingest::RawEvent { source, event_type, id, time, data } = event;
-    let event = RawEvent { event_type: event_type.shared(), data, source, id, time };
+#[must_use]
+pub fn evaluate(templates: &[Arc<Template>], seq: u64, event: &RawEvent) -> Becomes {
     let mut becomes = Becomes::default();
     let (mut bad_keys, mut errors) = (Vec::new(), Vec::new());
     let mut index = 0;
     for template in templates {
-        let found = emissions(template, &event);
+        let found = emissions(template, event);
         errors.extend(found.errors.iter().map(|error| format!("{}: {error}", template.name)));
         for emission in found.messages {
             let place = (seq, index);
@@ -63,7 +51,7 @@ pub(super) fn evaluate(templates: &[Arc<Template>], seq: u64, event: ingest::Raw
             match emission.key {
                 Ok(ref execution) => {
                     let execution = execution.clone();
-                    becomes.messages.push(emitted(template, &event, emission, execution, place));
+                    becomes.messages.push(emitted(template, event, emission, execution, place));
                 }
                 Err(bad) => bad_keys.push(format!("{} {}: {bad}", template.name, emission.rule)),
             }

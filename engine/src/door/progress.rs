@@ -54,6 +54,11 @@ impl Progress {
         self.open.keys().next().copied().unwrap_or(self.seen)
     }
 
+    /// The first sequence that was not seen.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
