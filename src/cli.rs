@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Engine(Engine),
     /// Run a rule worker: raw events of the ingest door become messages.
     Rules,
+    /// Run a schedule worker: it starts executions by time, one process at a time.
+    Scheduler,
     /// Run an action worker with the built-in actions.
     Worker(WorkerCommand),
     /// Run the HTTP gateway.
@@ -68,6 +70,9 @@ pub(crate) enum Command {
     /// Register and read templates.
     #[command(subcommand)]
     Template(Template),
+    /// Create schedules that start executions by time, and look after them.
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Draw a template, with the path of an execution on it.
     Draw(Draw),
     /// Start an execution.
@@ -334,6 +339,109 @@ pub(crate) enum Template {
         #[arg(long, value_name = "FILE")]
         guards: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Schedule {
+    /// Create a schedule, or with --replace give one another specification.
+    Create {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        spec: ScheduleSpec,
+        /// Replace the schedule of this name; what it counted and what runs is kept.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// List the schedules.
+    List,
+    /// Show a schedule: what it is, what runs, what was started and skipped.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Tell when it is due next.
+    Next {
+        /// Its name; without: what the specification given here says, without a server.
+        name: Option<String>,
+        #[command(flatten)]
+        spec: ScheduleSpec,
+        /// How many times.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        count: u16,
+        /// After this instant, such as 2026-03-28T00:00:00Z [default: now].
+        #[arg(long)]
+        after: Option<String>,
+    },
+    /// Start nothing more by itself.
+    Pause {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Go on with the times from now on.
+    Resume {
+        /// Its name.
+        name: String,
+    },
+    /// Start an execution now, beside the times.
+    Trigger {
+        /// Its name.
+        name: String,
+        /// The execution's id: a repeat has no effect [default: the schedule's name and the moment].
+        #[arg(long)]
+        id: Option<String>,
+        /// What becomes of it while others run [default: allow_all].
+        #[arg(long)]
+        overlap: Option<pled_engine::schedule::Overlap>,
+    },
+    /// Start what belongs to the times of a range of the past; what was started before stays.
+    Backfill {
+        /// Its name.
+        name: String,
+        /// The beginning of the range, such as 2026-03-01T00:00:00Z.
+        #[arg(long)]
+        from: String,
+        /// Its end, included.
+        #[arg(long)]
+        until: String,
+        /// What becomes of each while others run [default: buffer_all].
+        #[arg(long)]
+        overlap: Option<pled_engine::schedule::Overlap>,
+    },
+    /// Remove a schedule; what it started goes on.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a schedule starts and when: a file, and members that are put over those of the file.
+#[derive(Debug, Args)]
+pub(crate) struct ScheduleSpec {
+    /// The specification, a JSON file; `-` is standard input.
+    #[arg(long)]
+    pub(crate) file: Option<PathBuf>,
+    /// What is started: `order` (the newest version) or `order@3`.
+    #[arg(long)]
+    pub(crate) template: Option<String>,
+    /// The input of each execution, JSON.
+    #[arg(long)]
+    pub(crate) input: Option<String>,
+    /// When, `0 9 * * MON-FRI`; as often as wanted.
+    #[arg(long)]
+    pub(crate) cron: Vec<String>,
+    /// Every so often, `PT15M` or milliseconds.
+    #[arg(long)]
+    pub(crate) every: Option<String>,
+    /// The time zone of cron, `Europe/Berlin` [default: UTC].
+    #[arg(long)]
+    pub(crate) time_zone: Option<String>,
+    /// What becomes of a time while the execution before still runs [default: skip].
+    #[arg(long)]
+    pub(crate) on_overlap: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -50,6 +50,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let WorkerSays::Conformance(options) = said;
             Box::pin(commands::conformance::run(&global, &options)).await
         }
+        Command::Scheduler => roles::run(&global, roles::Roles::scheduler()).await,
         Command::Gateway(options) => roles::run(&global, roles::Roles::gateway(options)).await,
         Command::Ledger => roles::run(&global, roles::Roles::ledger()).await,
         Command::All(options) => roles::run(&global, roles::Roles::all(options)).await,
@@ -64,6 +65,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Template(Template::Import { file, out, guards }) => {
             commands::import::run(&file, out.as_deref(), guards.as_deref())
         }
+        Command::Schedule(command) => commands::schedule::run(&global, command).await,
         Command::Draw(options) => commands::draw::run(&global, &options).await,
         Command::Start(options) => commands::send::start(&global, options).await,
         Command::Send(options) => commands::send::send(&global, options).await,
@@ -92,6 +94,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         Command::Engine(_)
         | Command::Rules
         | Command::Worker(WorkerCommand { command: None, .. })
+        | Command::Scheduler
         | Command::Gateway(_)
         | Command::Ledger
         | Command::All(_) => "info,async_nats=warn,sqlx=warn",
@@ -102,6 +105,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::Check(_)
         | Command::Action(_)
         | Command::Template(_)
+        | Command::Schedule(_)
         | Command::Draw(_)
         | Command::Start(_)
         | Command::Send(_)

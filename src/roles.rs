@@ -14,7 +14,7 @@ use pled_workers::action::builtin::{self, Http, HttpConfig, Reach};
 use pled_workers::action::{self, ActionConfig, Binder, Registry, Secrets, Task};
 use pled_workers::engine::{self, EngineConfig};
 use pled_workers::rules::{self, RulesConfig};
-use pled_workers::{CancellationToken, maintain};
+use pled_workers::{CancellationToken, maintain, schedules};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -26,6 +26,7 @@ use crate::{commands, shutdown, telemetry};
 pub(crate) struct Roles {
     engine: Option<Engine>,
     rules: bool,
+    scheduler: bool,
     worker: Option<Worker>,
     gateway: Option<GatewayOptions>,
     ledger: Ledgers,
@@ -50,6 +51,10 @@ impl Roles {
         Self { rules: true, ..Self::default() }
     }
 
+    pub(crate) fn scheduler() -> Self {
+        Self { scheduler: true, ..Self::default() }
+    }
+
     pub(crate) fn worker(options: Worker) -> Self {
         Self { worker: Some(options), ..Self::default() }
     }
@@ -66,6 +71,7 @@ impl Roles {
         Self {
             engine: Some(options.engine),
             rules: true,
+            scheduler: true,
             worker: Some(options.worker),
             gateway: Some(options.gateway),
             ledger: Ledgers::IfThere,
@@ -142,6 +148,13 @@ async fn start(
         let config = RulesConfig::new(worker_id("rules", None));
         let (nats, stop) = (nats.clone(), shutdown.clone());
         tasks.spawn(async move { Ok(rules::run(nats, config, stop).await?) });
+    }
+    if roles.scheduler {
+        let (nats, stop) = (nats.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            schedules::run(nats, worker_id("scheduler", None), stop).await;
+            Ok(())
+        });
     }
     if let Some(options) = roles.worker {
         let (registry, config) = actions(nats, &options).await?;

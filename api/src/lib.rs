@@ -10,6 +10,7 @@ mod json;
 mod path;
 mod prefer;
 mod problem;
+mod schedules;
 mod templates;
 
 use std::net::SocketAddr;
@@ -161,6 +162,13 @@ fn routes_and_document() -> OpenApiRouter<Gateway> {
         .routes(routes!(executions::read))
         .routes(routes!(executions::history))
         .routes(routes!(executions::send))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::read, schedules::put, schedules::delete))
+        .routes(routes!(schedules::next))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::trigger))
+        .routes(routes!(schedules::backfill))
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use pled_engine::id::{ExecutionId, InvalidName, TemplateSelector};
+use pled_engine::id::{ExecutionId, InvalidName, ScheduleName, TemplateSelector};
 
 use crate::problem::{Kind, Problem};
 
@@ -30,6 +30,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Selector {
         selector
             .map(Self)
             .map_err(|error: InvalidName| Problem::new(Kind::TemplateNotFound, error.to_string()))
+    }
+}
+
+/// The schedule of `/v1/schedules/{name}`.
+pub(crate) struct Name(pub(crate) ScheduleName);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let name = text(parts, state).await?.parse();
+        name.map(Self).map_err(|error: InvalidName| Problem::new(Kind::NotFound, error.to_string()))
     }
 }
 

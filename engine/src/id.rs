@@ -49,6 +49,10 @@ pub struct Token {
     pub index: u32,
 }
 
+/// The name of a schedule: `[A-Za-z0-9_-]{1,100}`, so that the ids of what it starts fit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScheduleName(Arc<str>);
+
 /// A SHA-256, written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; 32]);
@@ -131,6 +135,18 @@ impl FromStr for TemplateName {
             Ok(Self(text.into()))
         } else {
             Err(InvalidName::new(text, "template name", "[A-Za-z_][A-Za-z0-9_-]{0,63}"))
+        }
+    }
+}
+
+impl FromStr for ScheduleName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if (1..=100).contains(&text.len()) && text.bytes().all(is_token_byte) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidName::new(text, "schedule name", "[A-Za-z0-9_-]{1,100}"))
         }
     }
 }
@@ -247,6 +263,14 @@ impl EventType {
     }
 }
 
+impl ScheduleName {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TemplateName {
     /// The text.
     #[must_use]
@@ -268,6 +292,12 @@ impl fmt::Display for EventType {
 }
 
 impl fmt::Display for TemplateName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for ScheduleName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
@@ -390,7 +420,7 @@ macro_rules! from_text {
     )+};
 }
 
-as_text!(TemplateRef, TemplateSelector, Token, Hash; ExecutionId, EventType, TemplateName);
+as_text!(TemplateRef, TemplateSelector, Token, Hash; ExecutionId, EventType, TemplateName, ScheduleName);
 
 /// Parses a name where it stands, without a copy in between.
 struct Text<T>(PhantomData<T>);

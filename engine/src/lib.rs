@@ -18,6 +18,7 @@ pub mod message;
 pub mod partition;
 pub mod replay;
 pub mod rule;
+pub mod schedule;
 pub mod simulate;
 pub mod statechart;
 pub mod step;

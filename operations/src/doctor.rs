@@ -322,6 +322,7 @@ fn holds(kind: StreamKind) -> &'static str {
         StreamKind::Dead => "what was set aside",
         StreamKind::Templates => "templates",
         StreamKind::Actions => "bindings of actions",
+        StreamKind::Schedules => "schedules",
         StreamKind::Snapshots => "a cache; nothing depends on it",
         StreamKind::Locks => "positions; made again by `pled recover`",
     }

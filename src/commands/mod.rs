@@ -12,6 +12,7 @@ pub(crate) mod incident;
 pub(crate) mod init;
 pub(crate) mod recover;
 pub(crate) mod replay;
+pub(crate) mod schedule;
 pub(crate) mod send;
 pub(crate) mod simulate;
 pub(crate) mod template;

@@ -24,6 +24,7 @@ pub mod repair;
 pub mod reply;
 pub mod request;
 pub mod scan;
+pub mod schedules;
 pub mod signals;
 pub mod snapshots;
 pub mod state;

@@ -184,7 +184,10 @@ pub(crate) fn batches(kind: StreamKind) -> bool {
         | StreamKind::Tasks
         | StreamKind::Dead
         | StreamKind::Locks => true,
-        StreamKind::Templates | StreamKind::Actions | StreamKind::Snapshots => false,
+        StreamKind::Templates
+        | StreamKind::Actions
+        | StreamKind::Schedules
+        | StreamKind::Snapshots => false,
     }
 }
 

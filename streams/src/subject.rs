@@ -58,6 +58,8 @@ pub enum StreamKind {
     Templates,
     /// KV: bindings of actions.
     Actions,
+    /// KV: executions that are started by time.
+    Schedules,
     /// KV: a cache for readers.
     Snapshots,
     /// KV: leases, workers and positions.
@@ -65,7 +67,7 @@ pub enum StreamKind {
 }
 
 /// All streams and buckets.
-pub const STREAMS: [StreamKind; 11] = [
+pub const STREAMS: [StreamKind; 12] = [
     StreamKind::Events,
     StreamKind::Signals,
     StreamKind::Ingest,
@@ -77,6 +79,7 @@ pub const STREAMS: [StreamKind; 11] = [
     StreamKind::Actions,
     StreamKind::Snapshots,
     StreamKind::Locks,
+    StreamKind::Schedules,
 ];
 
 impl StreamKind {
@@ -95,6 +98,7 @@ impl StreamKind {
             Self::Actions => 8,
             Self::Snapshots => 9,
             Self::Locks => 10,
+            Self::Schedules => 11,
         }
     }
 
@@ -111,6 +115,7 @@ impl StreamKind {
             Self::Dead => "DEAD",
             Self::Templates => "TEMPLATES",
             Self::Actions => "ACTIONS",
+            Self::Schedules => "SCHEDULES",
             Self::Snapshots => "SNAPSHOTS",
             Self::Locks => "LOCKS",
         }
@@ -120,7 +125,9 @@ impl StreamKind {
     #[must_use]
     pub fn is_bucket(self) -> bool {
         match self {
-            Self::Templates | Self::Actions | Self::Snapshots | Self::Locks => true,
+            Self::Templates | Self::Actions | Self::Schedules | Self::Snapshots | Self::Locks => {
+                true
+            }
             Self::Events
             | Self::Signals
             | Self::Ingest

@@ -216,7 +216,9 @@ pub async fn init(nats: &Nats, settings: &Settings) -> Result<Vec<Created>, Topo
     for (kind, config) in &found {
         check_stream(nats.names(), *kind, config, settings, &incarnation)?;
     }
-    let lost = STREAMS.iter().find(|kind| !found.contains_key(kind) && !is_optional(**kind));
+    let lost = STREAMS
+        .iter()
+        .find(|kind| !found.contains_key(kind) && !is_optional(**kind) && !came_later(**kind));
     if let (true, Some(lost), false) =
         (found.contains_key(&StreamKind::Journal), lost, settings.recreate_lost)
     {
@@ -258,6 +260,9 @@ pub async fn open(nats: &Nats) -> Result<Facts, TopologyError> {
         let name = nats.names().stream(*missing).to_owned();
         let advice = if found.is_empty() {
             "run `pled init` once, or name the prefix that it was run with"
+        } else if came_later(*missing) {
+            "installations of older versions do not have it: run `pled init` once more, which makes \
+             what is not there; if there were schedules, they were lost and must be created again"
         } else {
             "if `pled init` was interrupted, run it again; if all was there before, the stream \
              was lost and `pled recover` is needed"
@@ -481,6 +486,11 @@ fn is_optional(kind: StreamKind) -> bool {
     kind == StreamKind::Snapshots
 }
 
+/// What the first versions did not have: their installations get it by `pled init`.
+fn came_later(kind: StreamKind) -> bool {
+    kind == StreamKind::Schedules
+}
+
 fn check_settings(settings: &Settings) -> Result<(), TopologyError> {
     if !(1..=1_024).contains(&settings.partitions) {
         return Err(TopologyError::Settings(format!(
@@ -625,7 +635,7 @@ fn wanted(names: &Names, kind: StreamKind, settings: &Settings) -> Config {
             max_age: Duration::from_secs(14 * 24 * 3_600),
             ..common
         },
-        StreamKind::Templates | StreamKind::Actions => bucket,
+        StreamKind::Templates | StreamKind::Actions | StreamKind::Schedules => bucket,
         StreamKind::Snapshots => Config {
             discard: DiscardPolicy::Old,
             // A cache need not be synced; replicated streams do not know it.
@@ -651,6 +661,7 @@ fn description(kind: StreamKind) -> &'static str {
         StreamKind::Dead => "what was set aside, each with its cause",
         StreamKind::Templates => "template versions",
         StreamKind::Actions => "how actions are bound",
+        StreamKind::Schedules => "executions that are started by time",
         StreamKind::Snapshots => "states of executions, a cache for readers",
         StreamKind::Locks => "leases, workers and positions",
     }

@@ -4,6 +4,7 @@
 //! - [`rules`] turns raw events into messages for executions;
 //! - [`action`] does the work that templates name, and is the library for workers in Rust;
 //! - [`conformance`] says what a worker in any language does wrong;
+//! - [`schedules`] starts executions by time;
 //! - [`maintain`] removes what is done from the streams.
 //!
 //! All run until a [`CancellationToken`] is cancelled, and end gracefully.
@@ -15,6 +16,7 @@ pub mod engine;
 pub mod maintain;
 mod ownership;
 pub mod rules;
+pub mod schedules;
 
 pub use ownership::Partitions;
 pub use tokio_util::sync::CancellationToken;

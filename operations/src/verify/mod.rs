@@ -169,7 +169,7 @@ impl Checker {
                     self.client_log.raw(stored.stream_seq, &event);
                 }
             }
-            StreamKind::Actions => {}
+            StreamKind::Actions | StreamKind::Schedules => {}
         }
     }
 

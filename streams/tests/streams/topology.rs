@@ -81,6 +81,20 @@ async fn streams_that_do_not_fit_are_refused_with_what_must_change() {
 }
 
 #[tokio::test]
+async fn an_installation_of_before_there_were_schedules_gets_their_bucket_by_init() {
+    let Installation { server, nats } = Installation::start().await;
+    raw(&server).await.delete_stream("KV_PLED_SCHEDULES").await.unwrap();
+
+    let refused = open(&nats).await.unwrap_err().to_string();
+    assert!(refused.contains("run `pled init` once more"), "{refused}");
+
+    let made = init(&nats, &settings()).await.unwrap();
+    let made: Vec<_> = made.iter().filter(|created| !created.existed).collect();
+    assert_eq!(made.len(), 1, "{made:?}");
+    open(&nats).await.unwrap();
+}
+
+#[tokio::test]
 async fn two_installations_share_a_server_under_two_prefixes() {
     let Installation { server, nats } = Installation::start().await;
     let options =
