@@ -232,7 +232,7 @@ async fn story_a_start_that_is_refused_is_told_and_holds_nothing_up() {
     let _engine = world.role("engine");
     let _scheduler = world.role("scheduler");
     let strict = r#"{"pled":"1.0","id":"strict","version":1,"logic":"pled-logic-1",
-        "events":{"pled.init":{"type":"object","required":["what"]}},
+        "events":{"pled.init":{"schema":{"type":"object","required":["what"]}}},
         "initial":"done","states":{"done":{"type":"final"}}}"#;
     templates::register(&world.nats, strict).await.unwrap();
     world.create("wrong", &json!({ "template": "strict", "every": 1000 })).await;

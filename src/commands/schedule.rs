@@ -123,12 +123,11 @@ async fn create(
     let (stored, what) = match schedules::get(nats, name).await? {
         Err(revision) => {
             let schedule = Machine::new(name.clone(), spec, now)?;
-            match schedules::put(nats, &schedule, revision).await {
-                Published::Stored { stream_seq: revision } => {
-                    (Stored { schedule, revision }, "created")
-                }
-                other => bail!("the schedule {name} was not stored: {other:?}"),
-            }
+            let published = schedules::put(nats, &schedule, revision).await;
+            let Published::Stored { stream_seq: revision } = published else {
+                bail!("the schedule {name} was not stored: {published:?}");
+            };
+            (Stored { schedule, revision }, "created")
         }
         Ok(stored) if stored.schedule.spec().source == spec.source => (stored, "unchanged"),
         Ok(_) if !replace => {
@@ -265,10 +264,11 @@ fn read(given: &ScheduleSpec, preview: bool) -> anyhow::Result<Spec> {
             } else {
                 std::fs::read(file).with_context(|| file.display().to_string())?
             };
-            match Value::parse(&text).with_context(|| file.display().to_string())? {
-                Value::Object(members) => members,
-                other => bail!("{}: a schedule is an object, not {}", file.display(), other.kind()),
-            }
+            let value = Value::parse(&text).with_context(|| file.display().to_string())?;
+            let Value::Object(members) = value else {
+                bail!("{}: a schedule is an object, not {}", file.display(), value.kind());
+            };
+            members
         }
     };
     let texts = [

@@ -100,12 +100,12 @@ pub async fn change<T, E>(
         if schedule.to_bytes() == before {
             return Ok((Stored { schedule, revision }, told));
         }
-        match put(nats, &schedule, revision).await {
-            Published::Stored { stream_seq: revision } => {
-                return Ok((Stored { schedule, revision }, told));
-            }
-            Published::Conflict { .. } => {}
-            other => return Err(ChangeError::NotStored(format!("{other:?}"))),
+        let published = put(nats, &schedule, revision).await;
+        if let Published::Stored { stream_seq: revision } = published {
+            return Ok((Stored { schedule, revision }, told));
+        }
+        if !matches!(published, Published::Conflict { .. }) {
+            return Err(ChangeError::NotStored(format!("{published:?}")));
         }
     }
     Err(ChangeError::NotStored("it changes all the time".to_owned()))
@@ -125,10 +125,12 @@ pub async fn delete(
         headers.insert("KV-Operation", "DEL");
         let (subject, expected) = (subject(nats, name), Some(revision));
         let deletion = Publication { subject, headers, expected, ..Publication::default() };
-        match nats.publisher(StreamKind::Schedules).publish(deletion).await {
-            Published::Stored { .. } => return Ok(true),
-            Published::Conflict { .. } => {}
-            other => return Err(ChangeError::NotStored(format!("{other:?}"))),
+        let published = nats.publisher(StreamKind::Schedules).publish(deletion).await;
+        if matches!(published, Published::Stored { .. }) {
+            return Ok(true);
+        }
+        if !matches!(published, Published::Conflict { .. }) {
+            return Err(ChangeError::NotStored(format!("{published:?}")));
         }
     }
     Err(ChangeError::NotStored("it changes all the time".to_owned()))

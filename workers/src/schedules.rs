@@ -94,13 +94,11 @@ struct Idle {
 }
 
 /// What came of advancing a schedule.
-enum Advanced {
-    /// It is so now.
-    Is(Stored),
+struct Advanced {
+    /// As it is now; `None`: it is gone.
+    stored: Option<Stored>,
     /// Something did not answer: try again.
-    Failed(Stored, String),
-    /// Another changed it: what it is now is read anew.
-    Changed(Result<Result<Stored, u64>, pled_streams::ReadError>, Stored),
+    failed: Option<String>,
 }
 
 impl<'a> Owner<'a> {
@@ -208,20 +206,11 @@ impl<'a> Owner<'a> {
 
     fn advanced(&mut self, name: ScheduleName, advanced: Advanced) {
         self.busy.remove(&name);
-        let (stored, failed) = match advanced {
-            Advanced::Is(stored) => (Some(stored), false),
-            Advanced::Failed(stored, reason) => {
-                tracing::warn!(schedule = %name, reason, "a schedule is tried again");
-                (Some(stored), true)
-            }
-            Advanced::Changed(Ok(Ok(stored)), _) => (Some(stored), false),
-            Advanced::Changed(Ok(Err(_gone)), _) => (None, false),
-            Advanced::Changed(Err(error), before) => {
-                tracing::debug!(schedule = %name, %error, "a schedule is read again");
-                (Some(before), true)
-            }
-        };
-        let not_before = failed.then(|| Instant::now() + AGAIN);
+        let Advanced { stored, failed } = advanced;
+        if let Some(reason) = &failed {
+            tracing::warn!(schedule = %name, reason, "a schedule is tried again");
+        }
+        let not_before = failed.map(|_| Instant::now() + AGAIN);
         match (self.heard.remove(&name), stored) {
             // What was heard may be older than what was stored just now.
             (Some(Some(heard)), stored)
@@ -277,7 +266,9 @@ async fn advance(nats: &Nats, clock: &Clock, stored: Stored) -> Advanced {
         match schedules::seen(nats, execution).await {
             Ok(seen) => drop(schedule.handle(Input::Seen { execution, seen }, now)),
             // Nothing that was decided is stored, so nothing is.
-            Err(error) => return Advanced::Failed(as_read, error.to_string()),
+            Err(error) => {
+                return Advanced { stored: Some(as_read), failed: Some(error.to_string()) };
+            }
         }
         looked = true;
     }
@@ -313,11 +304,7 @@ async fn advance(nats: &Nats, clock: &Clock, stored: Stored) -> Advanced {
         Err(Some(reason)) => failed = Some(reason),
         Ok(()) => {}
     }
-    let stored = Stored { schedule, revision };
-    match failed {
-        Some(reason) => Advanced::Failed(stored, reason),
-        None => Advanced::Is(stored),
-    }
+    Advanced { stored: Some(Stored { schedule, revision }), failed }
 }
 
 /// Writes what is other than `before`. `Err(None)`: another has written.
@@ -330,19 +317,24 @@ async fn store(
     if schedule.to_bytes() == before {
         return Ok(());
     }
-    match schedules::put(nats, schedule, *revision).await {
-        Published::Stored { stream_seq } => {
-            *revision = stream_seq;
-            Ok(())
-        }
-        Published::Conflict { .. } => Err(None),
-        other => Err(Some(format!("the schedule was not stored: {other:?}"))),
+    let published = schedules::put(nats, schedule, *revision).await;
+    if let Published::Stored { stream_seq } = published {
+        *revision = stream_seq;
+        return Ok(());
     }
+    let is_taken = matches!(published, Published::Conflict { .. });
+    Err((!is_taken).then(|| format!("the schedule was not stored: {published:?}")))
 }
 
+/// Another has changed it: what is stored counts.
 async fn changed(nats: &Nats, schedule: Schedule, revision: u64) -> Advanced {
-    let read = schedules::get(nats, schedule.name()).await;
-    Advanced::Changed(read, Stored { schedule, revision })
+    match schedules::get(nats, schedule.name()).await {
+        Ok(stored) => Advanced { stored: stored.ok(), failed: None },
+        Err(error) => {
+            let stored = Some(Stored { schedule, revision });
+            Advanced { stored, failed: Some(error.to_string()) }
+        }
+    }
 }
 
 /// After a write of which nothing is known, what is stored counts, not what was decided.

@@ -127,7 +127,7 @@ impl Schedule {
     /// If no time ever comes.
     pub fn new(name: ScheduleName, spec: Spec, now: Millis) -> Result<Self, InvalidSpec> {
         spec.comes(now)?;
-        let paused = spec.paused.then(|| Pause { since: now, reason: None });
+        let paused = spec.paused.then_some(Pause { since: now, reason: None });
         let state = State { last: now, paused, ..State::default() };
         Ok(Self { name, spec: spec.into(), created_at: now, changed_at: now, state })
     }

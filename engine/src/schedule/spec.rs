@@ -271,13 +271,12 @@ impl Reader {
     }
 
     fn text(&mut self, members: &Object, key: &str) -> Option<Arc<str>> {
-        match members.get(key)? {
-            Value::String(text) => Some(text.clone()),
-            other => {
-                self.fault(format!("/{key}"), format!("must be a text, not {}", other.kind()));
-                None
-            }
-        }
+        let value = members.get(key)?;
+        let Value::String(text) = value else {
+            self.fault(format!("/{key}"), format!("must be a text, not {}", value.kind()));
+            return None;
+        };
+        Some(text.clone())
     }
 
     fn millis(
