@@ -79,6 +79,15 @@ pub(crate) enum Command {
     Start(Start),
     /// Send an event to an execution.
     Send(Send),
+    /// Ask an execution to end in its own way: its template may handle it, else what was done is
+    /// compensated.
+    Cancel(Control),
+    /// End an execution at once, without compensation.
+    Terminate(Control),
+    /// Let an execution rest: what comes for it waits until it is resumed.
+    Pause(Pause),
+    /// Let a paused execution go on, with what came meanwhile.
+    Resume(Control),
     /// Show the state of an execution.
     Show(One),
     /// Show what happened in an execution, step by step.
@@ -507,6 +516,28 @@ pub(crate) struct Send {
     /// Wait for the outcome, at most this many seconds.
     #[arg(long, num_args = 0..=1, default_missing_value = "10")]
     pub(crate) wait: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Control {
+    /// The execution.
+    pub(crate) execution: String,
+    /// Why: it is recorded in the journal.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Wait for the outcome, at most this many seconds.
+    #[arg(long, num_args = 0..=1, default_missing_value = "10")]
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    pub(crate) control: Control,
+    /// Stop its timers too: what was left of them begins at the resume. Without, they run on, and
+    /// what came due meanwhile is taken then.
+    #[arg(long)]
+    pub(crate) stop_timers: bool,
 }
 
 #[derive(Debug, Args)]

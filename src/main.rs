@@ -69,6 +69,12 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Draw(options) => commands::draw::run(&global, &options).await,
         Command::Start(options) => commands::send::start(&global, options).await,
         Command::Send(options) => commands::send::send(&global, options).await,
+        Command::Cancel(options) => commands::control::send(&global, "pled.cancel", options).await,
+        Command::Terminate(options) => {
+            commands::control::send(&global, "pled.terminate", options).await
+        }
+        Command::Pause(options) => commands::control::pause(&global, options).await,
+        Command::Resume(options) => commands::control::send(&global, "pled.resume", options).await,
         Command::Show(options) => commands::execution::show(&global, &options.execution).await,
         Command::History(options) => {
             commands::execution::history(&global, &options.execution).await
@@ -109,6 +115,10 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::Draw(_)
         | Command::Start(_)
         | Command::Send(_)
+        | Command::Cancel(_)
+        | Command::Terminate(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
         | Command::Show(_)
         | Command::History(_)
         | Command::List(_)

@@ -56,6 +56,25 @@ pub(crate) struct EventRequest {
     id: Option<String>,
 }
 
+/// Why an execution is controlled. For documentation; the body is read strictly in the handler.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub(crate) struct ControlRequest {
+    /// It is recorded in the journal.
+    reason: Option<String>,
+}
+
+/// How an execution is paused. For documentation; the body is read strictly in the handler.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
+pub(crate) struct PauseRequest {
+    /// It is recorded in the journal.
+    reason: Option<String>,
+    /// `run`: timers run on, and what came due meanwhile is taken at the resume. `stop`: what was
+    /// left of them begins at the resume.
+    timers: Option<String>,
+}
+
 /// What was stored, and if the client waited, what came of it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Accepted {
@@ -279,6 +298,104 @@ pub(crate) async fn send(
         emitted: None,
     };
     deliver(&gateway, event, prefer::wait(&headers)).await
+}
+
+/// Asks an execution to end in its own way: its template may handle `pled.cancel`, else its states
+/// are left and what was done is compensated.
+#[utoipa::path(post, path = "/v1/executions/{id}/cancel", operation_id = "cancelExecution",
+    tag = "executions", params(("id" = String, Path), ("Prefer" = Option<String>, Header)),
+    request_body = ControlRequest,
+    responses((status = ACCEPTED, body = Accepted), (status = OK, body = Accepted),
+        BadBody, NotFound, Conflict, Away, NoAnswer))]
+pub(crate) async fn cancel(
+    State(gateway): State<Gateway>,
+    Id(execution): Id,
+    headers: HeaderMap,
+    members: Members,
+) -> Result<Delivered, Problem> {
+    control(&gateway, execution, "pled.cancel", &headers, &members).await
+}
+
+/// Ends an execution at once, without compensation.
+#[utoipa::path(post, path = "/v1/executions/{id}/terminate", operation_id = "terminateExecution",
+    tag = "executions", params(("id" = String, Path), ("Prefer" = Option<String>, Header)),
+    request_body = ControlRequest,
+    responses((status = ACCEPTED, body = Accepted), (status = OK, body = Accepted),
+        BadBody, NotFound, Conflict, Away, NoAnswer))]
+pub(crate) async fn terminate(
+    State(gateway): State<Gateway>,
+    Id(execution): Id,
+    headers: HeaderMap,
+    members: Members,
+) -> Result<Delivered, Problem> {
+    control(&gateway, execution, "pled.terminate", &headers, &members).await
+}
+
+/// Lets an execution rest: what comes for it waits until it is resumed.
+#[utoipa::path(post, path = "/v1/executions/{id}/pause", operation_id = "pauseExecution",
+    tag = "executions", params(("id" = String, Path), ("Prefer" = Option<String>, Header)),
+    request_body = PauseRequest,
+    responses((status = ACCEPTED, body = Accepted), (status = OK, body = Accepted),
+        BadBody, NotFound, Conflict, Away, NoAnswer))]
+pub(crate) async fn pause(
+    State(gateway): State<Gateway>,
+    Id(execution): Id,
+    headers: HeaderMap,
+    members: Members,
+) -> Result<Delivered, Problem> {
+    control(&gateway, execution, "pled.pause", &headers, &members).await
+}
+
+/// Lets a paused execution go on, with what came meanwhile.
+#[utoipa::path(post, path = "/v1/executions/{id}/resume", operation_id = "resumeExecution",
+    tag = "executions", params(("id" = String, Path), ("Prefer" = Option<String>, Header)),
+    request_body = ControlRequest,
+    responses((status = ACCEPTED, body = Accepted), (status = OK, body = Accepted),
+        BadBody, NotFound, Conflict, Away, NoAnswer))]
+pub(crate) async fn resume(
+    State(gateway): State<Gateway>,
+    Id(execution): Id,
+    headers: HeaderMap,
+    members: Members,
+) -> Result<Delivered, Problem> {
+    control(&gateway, execution, "pled.resume", &headers, &members).await
+}
+
+async fn control(
+    gateway: &Gateway,
+    execution: ExecutionId,
+    event_type: &str,
+    headers: &HeaderMap,
+    members: &Members,
+) -> Result<Delivered, Problem> {
+    let mut data = Vec::new();
+    if let Some(reason) = members.text("reason")? {
+        data.push(("reason", Value::from(reason)));
+    }
+    if event_type == "pled.pause" {
+        members.only(&["reason", "timers"])?;
+        if let Some(timers) = members.text("timers")? {
+            if !["run", "stop"].contains(&&*timers) {
+                return Err(Problem::field("/timers", "must be run or stop"));
+            }
+            data.push(("timers", timers.into()));
+        }
+    } else {
+        members.only(&["reason"])?;
+    }
+    let data =
+        if data.is_empty() { Value::Null } else { Value::Object(data.into_iter().collect()) };
+    let event = EventToSend {
+        execution,
+        event_type: own(event_type)?,
+        data: data.to_canonical().into(),
+        event_id: idempotency_key(headers)?,
+        template: None,
+        reply: None,
+        origin: None,
+        emitted: None,
+    };
+    deliver(gateway, event, prefer::wait(headers)).await
 }
 
 /// An event that is stored, with its outcome if the client waited for it and it came.

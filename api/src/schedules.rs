@@ -80,7 +80,8 @@ pub(crate) struct NextQuery {
 /// Why a schedule is paused. For documentation.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document")]
-pub(crate) struct PauseRequest {
+pub(crate) struct PauseScheduleRequest {
+    /// Why.
     reason: Option<String>,
 }
 
@@ -191,12 +192,11 @@ pub(crate) async fn put(
         }
         Err(revision) => {
             let schedule = Machine::new(name.clone(), spec, now).map_err(invalid)?;
-            match schedules::put(&gateway.nats, &schedule, revision).await {
-                Published::Stored { stream_seq: revision } => {
-                    (StatusCode::CREATED, Stored { schedule, revision })
-                }
-                other => return Err(not_stored(&format!("{other:?}"))),
-            }
+            let published = schedules::put(&gateway.nats, &schedule, revision).await;
+            let Published::Stored { stream_seq: revision } = published else {
+                return Err(not_stored(&format!("{published:?}")));
+            };
+            (StatusCode::CREATED, Stored { schedule, revision })
         }
     };
     let location = format!("/v1/schedules/{name}");
@@ -253,7 +253,7 @@ pub(crate) async fn next(
 
 /// Starts nothing more by itself until it is resumed.
 #[utoipa::path(post, path = "/v1/schedules/{name}/pause", operation_id = "pauseSchedule",
-    tag = "schedules", params(("name" = String, Path)), request_body = PauseRequest,
+    tag = "schedules", params(("name" = String, Path)), request_body = PauseScheduleRequest,
     responses((status = OK, body = Schedule), BadBody, NotFound, Away))]
 pub(crate) async fn pause(
     State(gateway): State<Gateway>,

@@ -106,9 +106,12 @@ pub struct State {
     /// Timers that are set.
     #[serde(default)]
     pub timers: BTreeMap<Token, Timer>,
-    /// Events recorded while paused.
+    /// What came while paused, in order, as the causes that they are of their entries.
     #[serde(default)]
     pub deferred: Vec<Value>,
+    /// The pause, if it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// The last event ids that were taken, oldest first.
     #[serde(default)]
     pub ids: Vec<TakenId>,
@@ -162,6 +165,16 @@ pub struct Taken {
     pub signals: (u64, u64),
     /// Of PLED_TIMERS.
     pub timers: (u64, u64),
+}
+
+/// A pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Since when.
+    pub since: Millis,
+    /// Whether the timers rest too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stops_timers: bool,
 }
 
 /// Whose child an execution is, and as what.

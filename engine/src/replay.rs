@@ -216,6 +216,7 @@ pub(crate) fn retake(
         | Verdict::Exists
         | Verdict::Stale
         | Verdict::Closed
+        | Verdict::DeferredFull
         | Verdict::Unknown
         | Verdict::Newer
         | Verdict::Poison(_) => false,

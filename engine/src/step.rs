@@ -8,6 +8,7 @@ mod each;
 mod incident;
 mod judge;
 mod macrostep;
+mod pause;
 mod run;
 mod task;
 
@@ -79,6 +80,8 @@ pub enum Verdict {
     Stale,
     /// The execution has ended.
     Closed,
+    /// It is paused, and as much waits for it as may.
+    DeferredFull,
     /// There is no such execution, and the message does not start one.
     Unknown,
     /// It names an entry or an attempt that is newer than what was loaded: load again from the

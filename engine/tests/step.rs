@@ -283,7 +283,7 @@ fn what_names_a_newer_entry_or_attempt_stops_the_step() {
 fn the_engines_own_types_are_rejected_from_outside_and_the_answer_is_kept() {
     let mut order = Life::ordered();
     for reserved in
-        ["done.invoke.charge", "error.execution", "after.1.x", "pled.other", "pled.pause"]
+        ["done.invoke.charge", "error.execution", "after.1.x", "pled.other", "pled.migrate"]
     {
         assert_eq!(order.receives(reserved, "null"), REJECTED);
         assert!(order.entry().causes[0].error.as_deref().unwrap().contains(reserved));

@@ -3,6 +3,7 @@
 pub(crate) mod action;
 pub(crate) mod check;
 pub(crate) mod conformance;
+pub(crate) mod control;
 pub(crate) mod dead;
 pub(crate) mod doctor;
 pub(crate) mod draw;

@@ -50,7 +50,8 @@ pub(crate) async fn send(global: &Global, options: Send) -> anyhow::Result<ExitC
     deliver(global, event, options.wait).await
 }
 
-async fn deliver(
+/// Sends an event, waits for its outcome if that is wanted, and tells it.
+pub(super) async fn deliver(
     global: &Global,
     event: EventToSend,
     wait: Option<u64>,

@@ -323,6 +323,10 @@ impl Partition {
                 self.judge_poison(at, DeadReason::UnknownExecution, detail, out)
             }
             Verdict::Poison(detail) => self.judge_poison(at, DeadReason::Poison, detail, out),
+            Verdict::DeferredFull => {
+                let detail = "it is paused, and as much waits for it as may".to_owned();
+                self.judge_poison(at, DeadReason::DeferredFull, detail, out)
+            }
             Verdict::Taken(_) | Verdict::Repeat { .. } | Verdict::Exists | Verdict::Stale => {
                 let detail = "the step gave a verdict without an entry".to_owned();
                 self.judge_poison(at, DeadReason::Poison, detail, out)
@@ -385,7 +389,7 @@ impl Partition {
                     ("closed", None, false)
                 }
                 Verdict::Unknown => ("unknown-execution", None, false),
-                Verdict::Newer | Verdict::Poison(_) => continue,
+                Verdict::Newer | Verdict::Poison(_) | Verdict::DeferredFull => continue,
             };
             if let Some(subject) = &message.reply {
                 let reply = self.reply(at, subject.clone(), outcome, seq, None);
@@ -532,7 +536,7 @@ fn is_start(message: &Message) -> bool {
 /// be set aside or judged again first.
 fn ends_a_step(verdict: &Verdict, message: &Message) -> bool {
     match verdict {
-        Verdict::Newer | Verdict::Unknown | Verdict::Poison(_) => true,
+        Verdict::Newer | Verdict::Unknown | Verdict::Poison(_) | Verdict::DeferredFull => true,
         Verdict::Closed => message.source == Source::Events,
         Verdict::Taken(_) | Verdict::Repeat { .. } | Verdict::Exists | Verdict::Stale => false,
     }

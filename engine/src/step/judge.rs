@@ -30,6 +30,12 @@ pub(super) enum Taking<'m> {
     Terminate,
     /// A person decides what becomes of an incident.
     Incident { decision: Decision<'m> },
+    /// The execution is to rest.
+    Pause { stops_timers: bool },
+    /// The execution is to go on.
+    Resume,
+    /// It waits until the execution goes on.
+    Deferred,
     /// It changes nothing.
     Nothing,
     /// It cannot be taken, for this reason; the answer stands in the entry.
@@ -65,6 +71,12 @@ impl Run<'_> {
             return Err(Verdict::Unknown);
         }
         self.judge_repeat(message)?;
+        let taking = self.judge_body(message)?;
+        self.while_paused(taking, message)
+    }
+
+    /// As [`Self::judge`] of a message of which is known that it is new.
+    pub(super) fn judge_body<'m>(&self, message: &'m Message) -> Result<Taking<'m>, Verdict> {
         match &message.body {
             Body::Event(event) => self.judge_event(event, message),
             Body::Send(send) => self.judge_send(send, message),
@@ -205,9 +217,16 @@ impl Run<'_> {
                 Ok(decision) => Taking::Incident { decision },
                 Err(reason) => Taking::Rejected { reason },
             },
-            "pled.pause" | "pled.resume" | "pled.migrate" => {
-                Taking::Rejected { reason: format!("{name} is not supported yet") }
-            }
+            "pled.pause" => match event.data.get("timers").map(Value::as_str) {
+                None | Some(Some("run")) => Taking::Pause { stops_timers: false },
+                Some(Some("stop")) => Taking::Pause { stops_timers: true },
+                Some(_) => {
+                    Taking::Rejected { reason: "`timers` must be `run` or `stop`".to_owned() }
+                }
+            },
+            "pled.resume" if self.state.paused.is_none() => Taking::Nothing,
+            "pled.resume" => Taking::Resume,
+            "pled.migrate" => Taking::Rejected { reason: format!("{name} is not supported yet") },
             _ if is_reserved(name) => {
                 Taking::Rejected { reason: format!("{name} is a reserved type") }
             }

@@ -161,6 +161,7 @@ impl<'t> Run<'t> {
 
     /// Ends the execution at once.
     pub(super) fn terminate(&mut self) -> Taken {
+        self.forget_pause();
         self.end(Status::Terminated);
         (Outcome::Applied, None)
     }

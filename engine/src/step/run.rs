@@ -106,14 +106,28 @@ impl<'t> Run<'t> {
         };
         self.at = self.time_of(message);
         self.chain = 0;
-        let (outcome, error) = match taking {
+        let (outcome, error) = self.carry(taking, message);
+        self.remember(message, outcome);
+        self.cause(Cause::of(message, outcome, error));
+        Verdict::Taken(outcome)
+    }
+
+    /// Takes a message as it was judged.
+    pub(super) fn carry(&mut self, taking: Taking<'_>, message: &Message) -> Taken {
+        match taking {
             Taking::Start { event } => self.start(event, message),
             Taking::ChildStart { start } => self.start_as_child(start),
             Taking::ChildRefused { start } => self.refuse_child(start),
             Taking::Event { view } => self.macrostep(&view, None),
-            Taking::Cancel { view } => self.cancel(&view),
+            Taking::Cancel { view } => {
+                self.resume();
+                if self.is_closed() { (Outcome::Ignored, None) } else { self.cancel(&view) }
+            }
             Taking::Terminate => self.terminate(),
             Taking::Incident { decision } => self.decide_incident(decision),
+            Taking::Pause { stops_timers } => self.pause(stops_timers),
+            Taking::Resume => self.resume(),
+            Taking::Deferred => self.defer(message),
             Taking::Nothing => (Outcome::Ignored, None),
             Taking::Rejected { reason } => (Outcome::Rejected, Some(reason)),
             Taking::Started { timer } => self.picked_up(timer),
@@ -122,10 +136,7 @@ impl<'t> Run<'t> {
             Taking::SucceededLate { task, data } => self.succeeded_late(task, data),
             Taking::FailedLate { task } => self.failed_late(task),
             Taking::Fired { timer } => self.timer_fired(timer),
-        };
-        self.remember(message, outcome);
-        self.cause(Cause::of(message, outcome, error));
-        Verdict::Taken(outcome)
+        }
     }
 
     /// What a repeat of the message is known by.
