@@ -88,6 +88,9 @@ pub(crate) enum Command {
     Pause(Pause),
     /// Let a paused execution go on, with what came meanwhile.
     Resume(Control),
+    /// Look at tasks that are outstanding, and end them from outside.
+    #[command(subcommand)]
+    Task(Tasks),
     /// Show the state of an execution.
     Show(One),
     /// Show what happened in an execution, step by step.
@@ -514,6 +517,56 @@ pub(crate) struct Send {
     #[arg(long)]
     pub(crate) event_id: Option<String>,
     /// Wait for the outcome, at most this many seconds.
+    #[arg(long, num_args = 0..=1, default_missing_value = "10")]
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tasks {
+    /// List the tasks that are outstanding.
+    List {
+        /// Only those of this execution [default: of all, by the cache of states].
+        execution: Option<String>,
+        /// Only those of this action.
+        #[arg(long)]
+        action: Option<String>,
+    },
+    /// Show a task.
+    Show {
+        /// `<execution>/<entry>-<index>`, as it is listed.
+        task: String,
+    },
+    /// End a task with a result, as its worker would.
+    Complete {
+        /// `<execution>/<entry>-<index>`, as it is listed.
+        task: String,
+        /// The result, JSON.
+        #[arg(default_value = "null")]
+        data: String,
+        #[command(flatten)]
+        answer: TaskAnswer,
+    },
+    /// End the attempt of a task with a failure, as its worker would.
+    Fail {
+        /// `<execution>/<entry>-<index>`, as it is listed.
+        task: String,
+        /// What kind of failure.
+        #[arg(long)]
+        code: String,
+        /// In a sentence.
+        #[arg(long, default_value = "")]
+        message: String,
+        /// Let `retry` of the template try it again.
+        #[arg(long)]
+        retryable: bool,
+        #[command(flatten)]
+        answer: TaskAnswer,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TaskAnswer {
+    /// Wait until the execution has taken it, at most this many seconds.
     #[arg(long, num_args = 0..=1, default_missing_value = "10")]
     pub(crate) wait: Option<u64>,
 }

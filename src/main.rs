@@ -75,6 +75,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Pause(options) => commands::control::pause(&global, options).await,
         Command::Resume(options) => commands::control::send(&global, "pled.resume", options).await,
+        Command::Task(command) => commands::task::run(&global, command).await,
         Command::Show(options) => commands::execution::show(&global, &options.execution).await,
         Command::History(options) => {
             commands::execution::history(&global, &options.execution).await
@@ -119,6 +120,7 @@ fn quiet_or_loud(command: &Command) -> &'static str {
         | Command::Terminate(_)
         | Command::Pause(_)
         | Command::Resume(_)
+        | Command::Task(_)
         | Command::Show(_)
         | Command::History(_)
         | Command::List(_)

@@ -850,3 +850,96 @@ async fn at_the_end_what_is_under_way_is_answered_and_nothing_new_is_taken() {
     tokio::time::timeout(SOON, world.serving).await.unwrap().unwrap();
     assert!(world.client.get(format!("{}/health", world.url)).send().await.is_err());
 }
+
+#[tokio::test]
+async fn a_schedule_is_put_read_changed_and_deleted() {
+    let world = World::without_engine(None).await;
+    world.register(GATE).await;
+    let put = async |name: &str, body: Value| {
+        let request = world.request(Method::PUT, &format!("/v1/schedules/{name}"));
+        let request = request.header("content-type", "application/json");
+        Answer::of(request.body(body.to_string())).await
+    };
+
+    let created = put("nightly", json!({ "template": "gate", "cron": "0 3 * * *" })).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    assert!(created.json["next"].is_i64());
+    let read = world.get("/v1/schedules/nightly").await;
+    assert_eq!((read.status, &read.json), (StatusCode::OK, &created.json));
+    let known = world.request(Method::GET, "/v1/schedules/nightly");
+    let known = Answer::of(known.header("if-none-match", read.header("etag"))).await;
+    assert_eq!(known.status, StatusCode::NOT_MODIFIED);
+
+    let again = put("nightly", json!({ "template": "gate", "cron": "0 3 * * *" })).await;
+    assert_eq!((again.status, &again.json), (StatusCode::OK, &created.json));
+    let next = world.get("/v1/schedules/nightly/next?count=2&after=2026-01-01T00:00:00Z").await;
+    assert_eq!(next.json["items"][1]["time"], "2026-01-02T03:00:00Z");
+
+    let paused = world.post("/v1/schedules/nightly/pause", &json!({ "reason": "why" })).await;
+    assert_eq!(paused.json["state"]["paused"]["reason"], "why");
+    let key = world.posting("/v1/schedules/nightly/trigger").header("idempotency-key", "k");
+    let triggered = Answer::of(key.body("{}")).await;
+    assert_eq!(triggered.status, StatusCode::ACCEPTED);
+    assert!(triggered.json["execution"].as_str().unwrap().starts_with("nightly-"));
+    let range = json!({ "from": "2026-01-01T00:00:00Z", "until": "2026-01-03T00:00:00Z" });
+    let backfilled = world.post("/v1/schedules/nightly/backfill", &range).await;
+    assert_eq!((backfilled.status.as_u16(), &backfilled.json["times"]), (202, &json!(2)));
+
+    let gone = Answer::of(world.request(Method::DELETE, "/v1/schedules/nightly")).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    world.get("/v1/schedules/nightly").await.problem(404, "not-found");
+    let recreated = put("nightly", json!({ "template": "gate", "every": "PT1H" })).await;
+    assert_eq!(recreated.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_schedule_that_cannot_be_is_refused_with_the_place() {
+    let world = World::without_engine(None).await;
+    world.register(GATE).await;
+    let put = async |body: Value| {
+        let request = world.request(Method::PUT, "/v1/schedules/wrong");
+        let request = request.header("content-type", "application/json");
+        Answer::of(request.body(body.to_string())).await
+    };
+
+    for (body, pointer) in [
+        (json!({ "template": "gate", "cron": "0 0 30 2 *" }), "/cron"),
+        (json!({ "template": "gate", "every": 1, "overlap": "no" }), "/overlap"),
+        (json!({ "template": "gate", "cron": "@daily", "time_zone": "Nowhere" }), "/time_zone"),
+    ] {
+        let refused = put(body).await;
+        let errors = refused.problem(422, "validation-failed")["errors"].as_array().unwrap();
+        assert!(errors.iter().any(|error| error["pointer"] == pointer), "{errors:?}");
+    }
+    let missing = put(json!({ "template": "none", "cron": "@daily" })).await;
+    missing.problem(404, "template-not-found");
+    let future = json!({ "from": "2026-01-01T00:00:00Z", "until": "2999-01-01T00:00:00Z" });
+    put(json!({ "template": "gate", "cron": "@daily" })).await;
+    let refused = world.post("/v1/schedules/wrong/backfill", &future).await;
+    refused.problem(422, "validation-failed");
+    world.post("/v1/schedules/none/pause", &json!({})).await.problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn an_execution_is_paused_resumed_and_cancelled() {
+    let world = World::start().await;
+    world.register(GATE).await;
+    world.ask("/v1/executions", &json!({ "template": "gate", "id": "gate-1" })).await;
+    let control = async |what: &str, body: Value| {
+        world.ask(&format!("/v1/executions/gate-1/{what}"), &body).await
+    };
+
+    let paused = control("pause", json!({ "reason": "closed", "timers": "stop" })).await;
+    assert_eq!(paused.json["outcome"]["status"], "paused", "{paused:?}");
+    let passed = world.ask("/v1/executions/gate-1/events", &json!({ "type": "PASS" })).await;
+    assert_eq!(passed.json["outcome"]["outcome"], "deferred", "{passed:?}");
+    let resumed = control("resume", json!({})).await;
+    assert_eq!(resumed.json["outcome"]["status"], "running");
+    let state = world.get("/v1/executions/gate-1").await;
+    assert_eq!(state.json["state"]["context"]["passed"], 1, "{state:?}");
+
+    control("pause", json!({ "timers": "halt" })).await.problem(422, "validation-failed");
+    let cancelled = control("cancel", json!({ "reason": "no longer needed" })).await;
+    assert_eq!(cancelled.json["outcome"]["status"], "cancelled");
+    control("pause", json!({})).await.problem(409, "execution-closed");
+}

@@ -16,6 +16,7 @@ pub(crate) mod replay;
 pub(crate) mod schedule;
 pub(crate) mod send;
 pub(crate) mod simulate;
+pub(crate) mod task;
 pub(crate) mod template;
 pub(crate) mod test;
 pub(crate) mod verify;

@@ -256,6 +256,8 @@ impl Schedule {
         };
         let mut at = now;
         let execution = match execution {
+            // A repeat of the request.
+            Some(execution) if taken(&execution) => return Ok(execution),
             Some(execution) => execution,
             None => loop {
                 let id = self.id(at, true).map_err(|error| Refusal(error.to_string()))?;
