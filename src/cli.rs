@@ -499,6 +499,10 @@ pub(crate) struct Start {
     /// The execution's id [default: a UUIDv7].
     #[arg(long)]
     pub(crate) id: Option<String>,
+    /// Fail if there is an execution of this id already; else that is no error, and nothing is
+    /// changed.
+    #[arg(long)]
+    pub(crate) must_be_new: bool,
     /// Wait for the outcome, at most this many seconds.
     #[arg(long, num_args = 0..=1, default_missing_value = "10")]
     pub(crate) wait: Option<u64>,

@@ -39,6 +39,9 @@ pub(crate) struct StartRequest {
     id: Option<String>,
     /// The input.
     input: Option<serde_json::Value>,
+    /// What if there is an execution of this id: `use_existing` (the default) answers `exists`,
+    /// `fail` is a problem `execution-exists`, for which the answer waits.
+    on_conflict: Option<String>,
 }
 
 /// An event for an execution. For documentation; the body is read strictly in the handler.
@@ -194,7 +197,14 @@ pub(crate) async fn start(
     headers: HeaderMap,
     members: Members,
 ) -> Result<Response, Problem> {
-    members.only(&["template", "id", "input"])?;
+    members.only(&["template", "id", "input", "on_conflict"])?;
+    let fails = match members.text("on_conflict")?.as_deref() {
+        None | Some("use_existing") => false,
+        Some("fail") => true,
+        Some(_) => {
+            return Err(Problem::field("/on_conflict", "must be use_existing or fail"));
+        }
+    };
     let template: TemplateSelector = members.parsed("template")?;
     let key = idempotency_key(&headers)?;
     let execution = match (members.parsed_or_none::<ExecutionId>("id")?, &key) {
@@ -222,12 +232,20 @@ pub(crate) async fn start(
         origin: None,
         emitted: None,
     };
-    let delivered = deliver(&gateway, event, prefer::wait(&headers)).await?;
+    let wait = prefer::wait(&headers).or(fails.then_some(FAIL_WAIT));
+    let delivered = deliver(&gateway, event, wait).await?;
+    if fails && delivered.is_of_another_start() {
+        let detail = format!("there is an execution {execution} already");
+        return Err(Problem::new(Kind::ExecutionExists, detail).of(&execution));
+    }
     if key.is_some() && delivered.is_old() {
         check_same_start(&gateway, &execution, &input).await?;
     }
     Ok(delivered.into_response())
 }
+
+/// How long a start that is to fail where there is such an execution waits to know it.
+const FAIL_WAIT: Duration = Duration::from_secs(10);
 
 /// Whether the template takes this input, by its schema of `pled.init`.
 fn check_input(template: &Template, input: &Value) -> Result<(), Problem> {
@@ -402,6 +420,11 @@ async fn control(
 pub(crate) struct Delivered(Accepted);
 
 impl Delivered {
+    /// Whether another start was there first.
+    fn is_of_another_start(&self) -> bool {
+        self.0.outcome.as_ref().is_some_and(|outcome| outcome.outcome == "exists")
+    }
+
     /// Whether what was sent had been taken before.
     fn is_old(&self) -> bool {
         let outcome = self.0.outcome.as_ref();

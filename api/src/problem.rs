@@ -81,6 +81,8 @@ pub enum Kind {
     /// 405
     MethodNotAllowed,
     /// 409
+    ExecutionExists,
+    /// 409
     ExecutionClosed,
     /// 409
     EventRejected,
@@ -124,6 +126,9 @@ impl Kind {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "This resource has no such method",
             ),
+            Self::ExecutionExists => {
+                ("execution-exists", StatusCode::CONFLICT, "There is such an execution already")
+            }
             Self::ExecutionClosed => {
                 ("execution-closed", StatusCode::CONFLICT, "The execution has ended")
             }

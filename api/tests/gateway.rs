@@ -924,7 +924,9 @@ async fn a_schedule_that_cannot_be_is_refused_with_the_place() {
 async fn an_execution_is_paused_resumed_and_cancelled() {
     let world = World::start().await;
     world.register(GATE).await;
-    world.ask("/v1/executions", &json!({ "template": "gate", "id": "gate-1" })).await;
+    let start = json!({ "template": "gate", "id": "gate-1", "on_conflict": "fail" });
+    assert_eq!(world.post("/v1/executions", &start).await.json["outcome"]["outcome"], "applied");
+    world.post("/v1/executions", &start).await.problem(409, "execution-exists");
     let control = async |what: &str, body: Value| {
         world.ask(&format!("/v1/executions/gate-1/{what}"), &body).await
     };

@@ -45,5 +45,5 @@ async fn send_with(
         origin: None,
         emitted: None,
     };
-    deliver(global, event, options.wait).await
+    deliver(global, event, options.wait, false).await
 }

@@ -29,7 +29,8 @@ pub(crate) async fn start(global: &Global, options: Start) -> anyhow::Result<Exi
         origin: None,
         emitted: None,
     };
-    deliver(global, event, options.wait).await
+    let wait = options.wait.or(options.must_be_new.then_some(10));
+    deliver(global, event, wait, options.must_be_new).await
 }
 
 pub(crate) async fn send(global: &Global, options: Send) -> anyhow::Result<ExitCode> {
@@ -47,7 +48,7 @@ pub(crate) async fn send(global: &Global, options: Send) -> anyhow::Result<ExitC
         origin: None,
         emitted: None,
     };
-    deliver(global, event, options.wait).await
+    deliver(global, event, options.wait, false).await
 }
 
 /// Sends an event, waits for its outcome if that is wanted, and tells it.
@@ -55,6 +56,7 @@ pub(super) async fn deliver(
     global: &Global,
     event: EventToSend,
     wait: Option<u64>,
+    must_be_new: bool,
 ) -> anyhow::Result<ExitCode> {
     let nats = open(global, "pled send").await?;
     let execution = event.execution.clone();
@@ -77,6 +79,10 @@ pub(super) async fn deliver(
         let why = outcome.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
         format!("{execution}: {}{entry}{why}  {status} {states}", outcome.outcome)
     })?;
-    let taken = matches!(outcome.outcome.as_str(), "applied" | "ignored" | "deferred" | "exists");
+    let taken = match outcome.outcome.as_str() {
+        "applied" | "ignored" | "deferred" => true,
+        "exists" => !must_be_new,
+        _ => false,
+    };
     Ok(if taken { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -37,7 +37,13 @@ pub(crate) async fn run(global: &Global, command: Tasks) -> anyhow::Result<ExitC
             end(global, &nats, &task, &answer, TaskOutcome::Ok(data)).await
         }
         Tasks::Fail { task, code, message, retryable, answer } => {
-            let failure = Failure { code: code.into(), message, details: Value::Null, retryable };
+            let failure = Failure {
+                code: code.into(),
+                message,
+                details: Value::Null,
+                retryable,
+                retry_after_ms: None,
+            };
             end(global, &nats, &task, &answer, TaskOutcome::Failed(failure)).await
         }
     }
