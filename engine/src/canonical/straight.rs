@@ -12,7 +12,7 @@ use crate::effect::{ChildEffect, Effect, EffectKind, TaskEffect, Timeouts};
 use crate::entry::{Cause, Outcome, Transition};
 use crate::execution::{
     Born, Child, Compensating, Compensation, ExecutionError, FanOut, GivenUp, Incident, Parent,
-    Retry, State, Status, Taken, TakenId, Task, Timer, TimerPurpose,
+    Paused, Retry, State, Status, Taken, TakenId, Task, Timer, TimerPurpose,
 };
 use crate::id::{EventType, ExecutionId, Hash, TemplateRef, TemplateSelector, Token};
 use crate::message::{Failure, Source};
@@ -510,6 +510,7 @@ impl Straight for State {
             "incidents" => ?self.incidents,
             "output" => ?self.output,
             "parent" => ?self.parent,
+            "paused" => ?self.paused,
             "senders" => self.senders,
             "taken" => self.taken,
             "tasks" => self.tasks,
@@ -535,6 +536,15 @@ impl Straight for Parent {
             "depth" => self.depth,
             "execution" => self.execution,
             "task" => self.task,
+        );
+    }
+}
+
+impl Straight for Paused {
+    fn write(&self, out: &mut Vec<u8>) {
+        object!(out;
+            "since" => self.since,
+            "stops_timers" => ?self.stops_timers,
         );
     }
 }

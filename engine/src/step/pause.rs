@@ -14,6 +14,8 @@ use crate::value::Value;
 /// The most events and sends that wait. Results and timers wait beside them: they are bounded by
 /// what is outstanding.
 const DEFERRED_MAX: usize = 1_000;
+/// The most bytes with which an event may still wait: the state must fit into an entry.
+const DEFERRED_BYTES_MAX: usize = 256 << 10;
 
 impl Run<'_> {
     /// What becomes of a message that would be taken, were the execution not paused.
@@ -24,9 +26,7 @@ impl Run<'_> {
     ) -> Result<Taking<'m>, Verdict> {
         let Some(paused) = &self.state.paused else { return Ok(taking) };
         match taking {
-            Taking::Event { .. } | Taking::Incident { .. }
-                if self.deferred_events() >= DEFERRED_MAX =>
-            {
+            Taking::Event { .. } | Taking::Incident { .. } if self.is_full() => {
                 Err(Verdict::DeferredFull)
             }
             Taking::Fired { .. } if paused.stops_timers => Err(Verdict::Stale),
@@ -59,13 +59,15 @@ impl Run<'_> {
         }
     }
 
-    fn deferred_events(&self) -> usize {
+    fn is_full(&self) -> bool {
         let is_event = |deferred: &&Value| {
             let text = |key: &str| deferred.get(key).and_then(Value::as_str);
             let of_task = deferred.get("attempt").is_some_and(|attempt| !attempt.is_null());
             text("stream") == Some("events") || text("stream") == Some("signals") && !of_task
         };
-        self.state.deferred.iter().filter(is_event).count()
+        let deferred = &self.state.deferred;
+        deferred.iter().filter(is_event).count() >= DEFERRED_MAX
+            || deferred.iter().map(Value::canonical_len).sum::<usize>() >= DEFERRED_BYTES_MAX
     }
 
     /// Begins a pause.
