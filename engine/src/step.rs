@@ -164,10 +164,24 @@ impl Draft {
     /// instead of the state where that is large, but not in every [`BASE_EVERY`]th entry.
     #[must_use]
     pub fn seal(self, writer: &Writer, base: Option<u64>) -> Sealed {
+        self.seal_within(writer, base, usize::MAX)
+    }
+
+    /// As [`Self::seal`]; a large state is left out of an entry that it would make longer than
+    /// `largest` bytes, though that entry's turn to carry it has come.
+    #[must_use]
+    pub fn seal_within(self, writer: &Writer, base: Option<u64>, largest: usize) -> Sealed {
         let state = self.canonical_state();
-        let is_inline =
-            state.len() <= INLINE_BYTES_MAX || self.entry.seq.is_multiple_of(BASE_EVERY);
-        self.seal_with(&state, writer, base.filter(|base| !is_inline && exact(*base)))
+        let is_small = state.len() <= INLINE_BYTES_MAX;
+        let is_turn = self.entry.seq.is_multiple_of(BASE_EVERY);
+        let base = base.filter(|base| exact(*base));
+        let mut sealed = self.seal_with(&state, writer, base.filter(|_| !is_small && !is_turn));
+        if base.is_some() && is_turn && !is_small && sealed.bytes.len() > largest {
+            sealed.entry.base = base;
+            sealed.bytes = sealed.entry.seal(None).into();
+            sealed.after.hash = sealed.entry.hash;
+        }
+        sealed
     }
 
     /// Makes the entry anew that `stored` says it is: with the state where that has it.

@@ -5,11 +5,11 @@ mod life;
 
 use life::{Life, failure, json, machine, order};
 use pled_engine::effect::EffectKind;
-use pled_engine::entry::Outcome;
+use pled_engine::entry::{JournalEntry, Outcome};
 use pled_engine::execution::{Execution, Status, TimerPurpose};
 use pled_engine::id::Hash;
 use pled_engine::message::{Body, TaskOutcome};
-use pled_engine::step::{BASE_EVERY, INLINE_BYTES_MAX, Verdict, step};
+use pled_engine::step::{BASE_EVERY, INLINE_BYTES_MAX, Verdict, Writer, step};
 
 const APPLIED: Verdict = Verdict::Taken(Outcome::Applied);
 const IGNORED: Verdict = Verdict::Taken(Outcome::Ignored);
@@ -537,6 +537,29 @@ fn a_large_state_stands_in_every_64th_entry_and_the_others_name_its_place() {
     assert_eq!(bases[62..65], [Some(1_001), None, Some(1_064)]);
     assert_eq!(BASE_EVERY, 64);
     assert!(order.entries.iter().all(|entry| entry.state.is_some() == entry.base.is_none()));
+}
+
+#[test]
+fn a_state_that_would_make_its_entry_too_long_is_left_out_of_it() {
+    let pad = format!(r#"{{"orderId":"{}","amount":1,"lines":1}}"#, "x".repeat(INLINE_BYTES_MAX));
+    let mut order = Life::started(&order(), &pad);
+    while order.now.seq < BASE_EVERY - 1 {
+        order.receives("NOISE", "null");
+    }
+    let noise = order.event("NOISE", &format!("{:?}", "y".repeat(4_000)));
+    let writer = Writer { worker: "worker-1".into(), epoch: 3 };
+    let sealed = |largest| {
+        let draft = step(&order.template, &order.now, std::slice::from_ref(&noise)).draft.unwrap();
+        draft.seal_within(&writer, Some(1_001), largest)
+    };
+
+    let (whole, bare) = (sealed(usize::MAX), sealed(8_000));
+
+    assert!(whole.entry.base.is_none() && whole.bytes.len() > 8_000, "{}", whole.bytes.len());
+    assert_eq!((bare.entry.base, bare.after.hash), (Some(1_001), bare.entry.hash));
+    assert!(bare.bytes.len() < 8_000);
+    assert_eq!(JournalEntry::decode(&bare.bytes).unwrap(), bare.whole_entry());
+    assert_eq!(bare.after.state, whole.after.state);
 }
 
 #[test]

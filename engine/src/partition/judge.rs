@@ -228,8 +228,9 @@ impl Partition {
         let slot = &mut self.slots[at];
         let Some(held) = &slot.held else { return Next::Wait };
         let writer = Writer { worker: self.config.worker.clone(), epoch: self.epoch };
-        let sealed = draft.seal(&writer, held.base);
-        if sealed.bytes.len() > self.config.max_entry_bytes {
+        let largest = self.config.max_entry_bytes;
+        let sealed = draft.seal_within(&writer, held.base, largest);
+        if sealed.bytes.len() > largest {
             return self.judge_too_large(at, judged, out);
         }
         verdicts.truncate(judged);
