@@ -231,8 +231,8 @@ pub(crate) struct Worker {
     /// Let `http` reach private and loopback addresses.
     #[arg(long)]
     pub(crate) allow_private: bool,
-    /// A folder with a file for each secret that bindings name [default: PLED_SECRET_<NAME> of the
-    /// environment].
+    /// A folder with a file for each secret that bindings name (without it: `PLED_SECRET_<NAME>`
+    /// of the environment).
     #[arg(long, env = "PLED_SECRETS_DIR")]
     pub(crate) secrets_dir: Option<PathBuf>,
     /// Certificates (PEM) of authorities that `http` trusts beside the system's.
