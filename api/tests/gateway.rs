@@ -772,17 +772,30 @@ async fn the_document_is_openapi_3_1_and_has_every_operation() {
     assert_eq!(
         operations,
         [
+            "backfillSchedule: POST /v1/schedules/{name}/backfill",
+            "cancelExecution: POST /v1/executions/{id}/cancel",
+            "deleteSchedule: DELETE /v1/schedules/{name}",
             "health: GET /health",
             "listExecutions: GET /v1/executions",
+            "listSchedules: GET /v1/schedules",
             "listTemplates: GET /v1/templates",
             "metrics: GET /metrics",
+            "nextOfSchedule: GET /v1/schedules/{name}/next",
+            "pauseExecution: POST /v1/executions/{id}/pause",
+            "pauseSchedule: POST /v1/schedules/{name}/pause",
+            "putSchedule: PUT /v1/schedules/{name}",
             "readExecution: GET /v1/executions/{id}",
             "readHistory: GET /v1/executions/{id}/history",
+            "readSchedule: GET /v1/schedules/{name}",
             "readTemplate: GET /v1/templates/{template}",
             "ready: GET /ready",
             "registerTemplate: POST /v1/templates",
+            "resumeExecution: POST /v1/executions/{id}/resume",
+            "resumeSchedule: POST /v1/schedules/{name}/resume",
             "sendEvent: POST /v1/executions/{id}/events",
             "startExecution: POST /v1/executions",
+            "terminateExecution: POST /v1/executions/{id}/terminate",
+            "triggerSchedule: POST /v1/schedules/{name}/trigger",
         ]
     );
     for reference in references(&document) {
