@@ -10,7 +10,7 @@ use std::sync::Arc;
 use life::{Life, failure, json, machine};
 use pled_engine::canonical;
 use pled_engine::effect::EffectKind;
-use pled_engine::entry::{Cause, JournalEntry};
+use pled_engine::entry::{Cause, JournalEntry, Outcome};
 use pled_engine::execution::Execution;
 use pled_engine::id::Token;
 use pled_engine::message::{Message, Source, TaskOutcome};
@@ -215,9 +215,17 @@ proptest! {
         let Told { life, .. } = tell(&script);
         let mut ids = BTreeSet::new();
         let mut timers = BTreeSet::new();
+        let (mut waiting, mut taken) = (Vec::new(), Vec::new());
         for entry in &life.entries {
-            for fired in entry.causes.iter().filter(|cause| cause.cause_type.as_str() == "pled.timer") {
-                timers.remove(&fired.token.unwrap());
+            for cause in &entry.causes {
+                match (cause.cause_type.as_str(), cause.outcome) {
+                    // What fires in a pause is taken at the resume, or else cancelled.
+                    ("pled.timer", Outcome::Deferred) => waiting.push(cause.token.unwrap()),
+                    ("pled.timer", _) => drop(timers.remove(&cause.token.unwrap())),
+                    // A cancel ends the pause first.
+                    ("pled.resume" | "pled.cancel", _) => taken.append(&mut waiting),
+                    _ => {}
+                }
             }
             for (index, effect) in entry.effects.iter().enumerate() {
                 let place = format!("{}/{}/{index}", entry.execution, entry.seq);
@@ -234,8 +242,14 @@ proptest! {
                     | EffectKind::ChildDone { .. } => {}
                 }
             }
+            for timer in taken.drain(..) {
+                timers.remove(&timer);
+            }
         }
-        let set: BTreeSet<_> = life.now.state.timers.keys().copied().collect();
+        let state = &life.now.state;
+        let is_stopped = state.paused.as_ref().is_some_and(|paused| paused.stops_timers);
+        let set: BTreeSet<_> =
+            state.timers.keys().copied().filter(|_| !is_stopped).collect();
         prop_assert_eq!(set, timers);
     }
 
