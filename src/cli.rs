@@ -176,8 +176,8 @@ pub(crate) struct Engine {
     /// How long a lease lives without a sign of life, in milliseconds.
     #[arg(long, default_value_t = 5_000)]
     pub(crate) lease_ttl_ms: u64,
-    /// Memory for states of executions, in MiB.
-    #[arg(long, default_value_t = 256)]
+    /// Memory for states of executions, in MiB. What is not there is read from the journal.
+    #[arg(long, env = "PLED_CACHE_MIB", default_value_t = 32)]
     pub(crate) cache_mib: u64,
 }
 

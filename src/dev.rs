@@ -30,7 +30,7 @@ pub(crate) async fn run(global: &Global, options: &Dev) -> anyhow::Result<ExitCo
     let url = global.nats_url.clone().unwrap_or_default();
     say(welcome(&url, options.listen, ledger));
     let roles = roles::Roles::all(All {
-        engine: Engine { id: None, lease_ttl_ms: 2_000, cache_mib: 256 },
+        engine: Engine { id: None, lease_ttl_ms: 2_000, cache_mib: 32 },
         worker: Worker {
             actions: Vec::new(),
             concurrency: 64,

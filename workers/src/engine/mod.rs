@@ -48,7 +48,7 @@ impl EngineConfig {
             worker_id: worker_id.into(),
             partitions: Partitions::Share,
             lease_ttl: Duration::from_secs(5),
-            cache_bytes: 256 << 20,
+            cache_bytes: 32 << 20,
             drain_timeout: Duration::from_secs(10),
         }
     }
